@@ -1,0 +1,4 @@
+"""What the service costs: this schema's statements over the bare driver, and the engine beside them.
+
+`python -m benchmarks` measures; `python benchmarks/compare.py A.json B.json` compares two runs. See `README.md` here.
+"""

@@ -1,0 +1,81 @@
+"""Bench: a database of the benchmarks' own, made fresh between the cases."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+
+from quarterdeck.domain.job import IdSource
+from quarterdeck.store import pool
+from quarterdeck.store.embedded import EmbeddedPostgres
+from quarterdeck.store.migrator import Migrator
+
+_VAR_TMP = Path("/var/tmp")  # noqa: S108 - /tmp is often memory, where a commit costs nothing
+DURABLE = _VAR_TMP if _VAR_TMP.is_dir() else None
+"""Where the database is made if nobody says otherwise; None is the system's temporary directory."""
+STATEMENT_TIMEOUT = 60.0
+EMPTY_POLL = 0.002
+
+
+class Bench:
+    """A migrated database and two connections set up like the service's own.
+
+    Two, because a claim and the finish of the group before it are in flight at the same time.
+    """
+
+    def __init__(self, directory: Path, dsn: str, one: asyncpg.Connection, two: asyncpg.Connection) -> None:
+        self.directory = directory
+        self.dsn = dsn
+        self.one = one
+        self.two = two
+        self.ids = IdSource(lambda: int(time.time() * 1000))
+
+    async def fresh(self) -> None:
+        """Empties the tables, and has the checkpoint now that would fall into the middle of a case."""
+        await self.one.execute(
+            "truncate quarterdeck.job, quarterdeck.job_history, quarterdeck.job_event, quarterdeck.worker; checkpoint"
+        )
+
+    async def settled(self) -> None:
+        """Waits until no unfinished job is left."""
+        while await self.one.fetchval("select exists (select from quarterdeck.job)"):
+            await asyncio.sleep(EMPTY_POLL)  # noqa: ASYNC110 - the database is asked, nobody tells
+
+    async def completed(self) -> int:
+        """How many jobs have ended well."""
+        count: int = await self.one.fetchval("select count(*) from quarterdeck.job_history where state = 'completed'")
+        return count
+
+
+@contextlib.asynccontextmanager
+async def opened(parent: Path | None) -> AsyncIterator[Bench]:
+    """A bench on an embedded PostgreSQL with the service's own settings, durable ones, in a directory that is removed.
+
+    `parent` is where that directory is made: `/var/tmp`, where there is one and nothing else is said. Raises
+    EmbeddedError where the server cannot be started.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="qd-bench-", dir=parent or DURABLE, ignore_cleanup_errors=True
+    ) as directory:
+        os.chmod(directory, 0o711)  # started by root, the server runs as another account, and has to pass  # noqa: S103
+        server = EmbeddedPostgres(Path(directory))
+        await server.start()
+        try:
+            dsn = server.dsn()
+            await Migrator(dsn).up()
+            one = await pool.open_connection(dsn, name="bench", command_timeout=STATEMENT_TIMEOUT)
+            two = await pool.open_connection(dsn, name="bench", command_timeout=STATEMENT_TIMEOUT)
+            try:
+                yield Bench(Path(directory), dsn, one, two)
+            finally:
+                one.terminate()
+                two.terminate()
+        finally:
+            await server.stop()

@@ -1,0 +1,124 @@
+"""DemoService: a `qd serve` of the demo's own, in a process of its own, on an embedded database of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from quarterdeck.cli import exits
+from quarterdeck.cli.exits import CommandError
+
+START_TIMEOUT = 90.0
+"""Seconds to the first ready answer; making the database is part of it."""
+STOP_TIMEOUT = 30.0
+"""Seconds for the service to stop before it is killed; it bounds its own stop below that."""
+
+_PAUSE = 0.02
+_LAST_LINES = 5
+
+
+def demo_directory() -> Path:
+    """Where the demo's database lives, so that the second run is fast; a temporary one where that cannot be written."""
+    directory = Path(".quarterdeck/demo").absolute()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return directory
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="quarterdeck-demo-"))
+
+
+class DemoService:
+    """The service; `url` is known once it is ready."""
+
+    def __init__(self, app: str, *, directory: Path, cwd: Path, root: Path) -> None:
+        self.url = ""
+        self.log_file = directory / "serve.log"
+        self._command = [
+            *(sys.executable, "-m", "quarterdeck", "serve", app),
+            *("--bind", "127.0.0.1:0", "--database-url", "embedded", "--data-dir", str(directory)),
+            # The settings of whoever runs the demo are not the demo's.
+            *("--config", os.devnull, "--log-level", "info", "--log-format", "json"),
+        ]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("QUARTERDECK_")}
+        self._environment = {**kept, "QUICKSTART_ROOT": str(root)}
+        self._cwd = cwd
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while there is one."""
+        return self._process.pid if self._process is not None else None
+
+    async def start(self) -> None:
+        """Starts the process and waits until it runs jobs. Raises CommandError where it does not come to that."""
+        self._process = self._spawn()
+        deadline = monotonic() + START_TIMEOUT
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+            while not await self._is_ready(client):
+                self._check(deadline)
+                await asyncio.sleep(_PAUSE)
+
+    async def stop(self) -> None:
+        """Stops the process, the embedded server with it."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        deadline = monotonic() + STOP_TIMEOUT
+        while process.poll() is None:
+            if monotonic() > deadline:
+                process.kill()
+            await asyncio.sleep(_PAUSE)
+        self._process = None
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self.log_file.open("wb") as log:
+            return subprocess.Popen(
+                self._command,
+                cwd=self._cwd,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C is for the demo, which stops the service after its own work
+            )
+
+    async def _is_ready(self, client: httpx.AsyncClient) -> bool:
+        if not self.url:
+            ready = [event for event in self._events() if event.get("event") == "service.ready"]
+            if not ready:
+                return False
+            self.url = ready[0]["url"]
+        try:
+            return (await client.get(f"{self.url}/readyz")).is_success
+        except httpx.TransportError:
+            return False
+
+    def _check(self, deadline: float) -> None:
+        code = self._process.poll() if self._process is not None else None
+        if code is None and monotonic() < deadline:
+            return
+        what = f"ended with exit code {code}" if code is not None else f"is not ready after {START_TIMEOUT:g} s"
+        lines = self.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        end = "".join(f"\n  {line[:300]}" for line in lines)
+        message = f"the demo's service {what}; its log ({self.log_file}) ends with:{end}"
+        raise CommandError(message, code if code is not None and code > 0 else exits.NO_SERVICE)
+
+    def _events(self) -> list[dict[str, Any]]:
+        found = []
+        for line in self.log_file.read_text(errors="replace").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:  # not a log line, or not all of it
+                continue
+        return [event for event in found if isinstance(event, dict)]

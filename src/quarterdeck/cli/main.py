@@ -1,0 +1,72 @@
+"""`quarterdeck`, or `qd`: the command line.
+
+What takes long to import (Quart, httpx, rich, the database driver) is imported inside the commands that use it, so
+that `qd --help` and shell completion answer at once.
+"""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from quarterdeck import __version__
+from quarterdeck.cli import exits
+from quarterdeck.cli.config import config
+from quarterdeck.cli.demo import demo
+from quarterdeck.cli.exits import CommandError
+from quarterdeck.cli.jobs import jobs
+from quarterdeck.cli.migrate import migrate
+from quarterdeck.cli.serve import serve
+from quarterdeck.cli.submit import submit
+from quarterdeck.config import ConfigError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def commands() -> None:
+    """Durable background jobs on Quart and PostgreSQL.
+
+    Exit codes: 0 done, 1 the job failed, 2 wrong usage or setting, 3 the service cannot be reached or refused, 4 the
+    database has another schema, 5 an inner loop died, 130 interrupted.
+    """
+
+
+for command in (serve, demo, submit, jobs, migrate, config):
+    commands.add_command(command)
+
+
+def main() -> NoReturn:
+    """Runs the command line and ends the process with the exit code of the command."""
+    name = "quarterdeck" if Path(sys.argv[0]).stem == "quarterdeck" else "qd"
+    sys.exit(run(sys.argv[1:], name))
+
+
+def run(arguments: list[str], name: str = "qd") -> int:
+    """Runs one command and returns its exit code; whatever goes wrong is told on stderr, without a traceback."""
+    try:
+        code = commands.main(arguments, prog_name=name, standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a fault of ours is no more use to users as a traceback
+        message, code = _explained(error, name)
+        with contextlib.suppress(OSError):
+            click.echo(f"{name}: {message}", err=True)
+    return code if isinstance(code, int) else exits.DONE
+
+
+def _explained(error: BaseException, name: str) -> tuple[str, int]:
+    """What ended a command, in words, and its exit code."""
+    match error:
+        case click.UsageError():
+            place = error.ctx.command_path if error.ctx else name
+            return f"{error.format_message()} See `{place} --help`.", exits.WRONG_USAGE
+        case click.ClickException():
+            return error.format_message(), exits.WRONG_USAGE
+        case ConfigError():
+            return str(error), exits.WRONG_USAGE
+        case CommandError():
+            return error.message, error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            return "interrupted", exits.INTERRUPTED
+    fault = f"{type(error).__name__}: {exits.one_line(error)}"
+    return f"this is a fault of {name}, please report it: {fault}", exits.LOOP_DIED

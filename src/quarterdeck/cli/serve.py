@@ -1,0 +1,39 @@
+"""`qd serve`: run the service."""
+
+from pathlib import Path
+
+import click
+
+from quarterdeck.cli.stopping import Stopping
+from quarterdeck.config import load
+
+
+@click.command()
+@click.argument("app", required=False)
+@click.option(
+    "--bind", metavar="HOST:PORT", help="Address to listen on; port 0 takes a free one [default: 127.0.0.1:8000]."
+)
+@click.option("--role", metavar="all|web|worker", help="Serve requests, run jobs, or both [default: all].")
+@click.option("--queues", metavar="A,B=5,C-*", help="Queues to run, with limits [default: every queue].")
+@click.option("--concurrency", metavar="N", help="Jobs that run at the same time [default: 100].")
+@click.option("--database-url", metavar="URL", help="PostgreSQL URL, or `embedded` [default: embedded].")
+@click.option("--data-dir", metavar="DIR", help="Directory of the embedded server's files [default: .quarterdeck].")
+@click.option("--migrate/--no-migrate", default=None, help="Apply migrations that are missing [default: --migrate].")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning, error or critical [default: info].")
+@click.option("--log-format", metavar="FORMAT", help="auto, console or json [default: auto].")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="Settings file [default: quarterdeck.toml].")
+@click.option(
+    "--hypercorn", "server_file", type=click.Path(path_type=Path), help="Hypercorn's file [default: hypercorn.toml]."
+)
+def serve(*, file: Path | None, server_file: Path | None, **flags: object) -> int:
+    """Run the service, with the handlers of APP (module:attribute).
+
+    Every option is a setting too: `qd config show` lists them. INT or TERM stops it: running jobs get the grace period,
+    and a second signal ends that.
+    """
+    stopping = Stopping()
+    settings = load(flags, file=file).settings
+    settings.auth_required()  # raises where the service would be open to other machines
+    from quarterdeck.cli.service import run_service  # noqa: PLC0415 - slow
+
+    return run_service(settings, server_file, stopping)

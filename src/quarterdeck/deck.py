@@ -1,0 +1,148 @@
+"""Quarterdeck: what an application holds: its handlers, and ways to submit work."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from quarterdeck.domain.errors import Unavailable
+from quarterdeck.domain.handler import AsyncHandler, Handler
+from quarterdeck.domain.submission import KindDefaults
+
+if TYPE_CHECKING:
+    from quarterdeck.domain.job import Job
+    from quarterdeck.engine.handle import JobHandle
+    from quarterdeck.engine.service import Engine
+
+
+class Quarterdeck:
+    """An application's handlers. Making one does no I/O: `qd serve module:deck` runs it.
+
+    `resources` is what handlers find as `ctx.resources`: clients, pools, configuration.
+    """
+
+    def __init__(self) -> None:
+        self.resources: dict[str, Any] = {}
+        self._handlers: dict[str, Handler] = {}
+        self._engine: Engine | None = None
+
+    def handler(
+        self,
+        kind: str | None = None,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        timeout: float | str | None = None,
+        max_attempts: int | None = None,
+        retry: Mapping[str, Any] | None = None,
+        ttl: float | str | None = None,
+        tags: list[str] | None = None,
+        run_in: str = "async",
+    ) -> Callable[[AsyncHandler], HandlerFunction]:
+        """Registers an async function as the handler of `kind` (default: its name).
+
+        The other options are the kind's defaults, used where a submit does not give them. Durations are seconds or
+        strings such as `"10s"`. Raises InvalidSubmit for an option that breaks a rule, TypeError for a function whose
+        arguments cannot come from JSON, ValueError for a kind that is taken.
+        """
+        if run_in != "async":
+            raise ValueError(f"run_in={run_in!r}: this release runs async handlers only")
+        options = {
+            "queue": queue,
+            "priority": priority,
+            "timeout": timeout,
+            "max_attempts": max_attempts,
+            "retry": dict(retry) if retry is not None else None,
+            "ttl": ttl,
+            "tags": tags,
+        }
+
+        def register(function: AsyncHandler) -> HandlerFunction:
+            name = kind or function.__name__
+            if name in self._handlers:
+                raise ValueError(f"two handlers for kind {name!r}")
+            self._handlers[name] = Handler(name, function, KindDefaults.of(name, options))
+            return HandlerFunction(self, name, function)
+
+        return register
+
+    @property
+    def handlers(self) -> list[Handler]:
+        """The registered handlers."""
+        return list(self._handlers.values())
+
+    async def submit(self, kind: str, args: Mapping[str, Any] | None = None, **options: Any) -> JobHandle:
+        """Submits a job by the name of its kind; `options` as in REST: queue, priority, delay, run_at, ttl, ...
+
+        Raises SubmitError where it cannot be accepted, Unavailable where the service does not run or its database
+        cannot be reached.
+        """
+        return await self._running().submit_by_name(kind, args, **options)
+
+    async def get(self, job_id: uuid.UUID | str) -> Job:
+        """The job as it is now. Raises JobNotFound, Unavailable."""
+        return await self._running().get(uuid.UUID(str(job_id)))
+
+    async def cancel(self, job_id: uuid.UUID | str) -> Job:
+        """Cancels a job, or asks it to stop where it runs. Raises JobNotFound, Unavailable."""
+        return await self._running().cancel(uuid.UUID(str(job_id)))
+
+    async def gather(self, *submits: Awaitable[JobHandle], return_exceptions: bool = False) -> list[Any]:
+        """Submits all, waits for all, and returns their results in order.
+
+        The first failure is raised, unless `return_exceptions` puts it in its job's place; the other jobs go on.
+        """
+
+        async def result(submit: Awaitable[JobHandle]) -> Any:
+            return await (await submit).result()
+
+        return await asyncio.gather(*(result(submit) for submit in submits), return_exceptions=return_exceptions)
+
+    def attach(self, engine: Engine | None) -> None:
+        """Connects the deck to the engine that runs it, or disconnects it; called by the service."""
+        self._engine = engine
+
+    def _running(self) -> Engine:
+        if self._engine is None:
+            raise Unavailable("the service of this deck does not run in this process")
+        return self._engine
+
+
+class HandlerFunction:
+    """A registered handler: still the function it was, and a way to submit it."""
+
+    def __init__(self, deck: Quarterdeck, kind: str, function: AsyncHandler) -> None:
+        self._deck = deck
+        self._function = function
+        self.kind = kind
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """Calls the function itself, as in a test."""
+        return self._function(*args, **kwargs)
+
+    async def submit(self, **args: Any) -> JobHandle:
+        """Submits a job with these arguments. Raises what `Quarterdeck.submit` raises."""
+        return await self._deck.submit(self.kind, args)
+
+    def options(self, **options: Any) -> Prepared:
+        """Options for a submit: `await handler.options(delay="10s").submit(user_id=7)`."""
+        return Prepared(self._deck, self.kind, options)
+
+
+class Prepared:
+    """A handler with submit options."""
+
+    def __init__(self, deck: Quarterdeck, kind: str, options: Mapping[str, Any]) -> None:
+        self._deck = deck
+        self._kind = kind
+        self._options = options
+
+    async def submit(self, **args: Any) -> JobHandle:
+        """Submits a job with these arguments. Raises what `Quarterdeck.submit` raises."""
+        return await self._deck.submit(self._kind, args, **self._options)

@@ -1,0 +1,131 @@
+"""What may be stored as JSON: the limits at the edge, and the encoding of results."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from quarterdeck.domain.errors import FieldError, ResultError
+
+MAX_DEPTH = 32
+MAX_RESULT_BYTES = 1024 * 1024
+MAX_FINDINGS = 10
+_LEAST, _GREATEST = -(2**63), 2**64 - 1
+
+Path = tuple[str | int, ...]
+
+
+def pointer(path: Path) -> str:
+    """The JSON pointer (RFC 6901) of a path."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def check(value: object, at: Path = ()) -> list[FieldError]:
+    """What in a decoded document cannot be stored: at most one finding a place, at most ten in all."""
+    found = []
+    for path, detail in _findings(value, at):
+        found.append(FieldError(pointer(path), detail))
+        if len(found) == MAX_FINDINGS:
+            break
+    return found
+
+
+def _findings(root: object, at: Path) -> Iterator[tuple[Path, str]]:
+    waiting: list[tuple[object, Path, int]] = [(root, at, 1)]
+    while waiting:
+        value, path, depth = waiting.pop()
+        if not isinstance(value, dict | list | tuple):
+            if flaw := _scalar_flaw(value):
+                yield path, flaw
+        elif depth > MAX_DEPTH:
+            yield path[:MAX_DEPTH], f"nested deeper than {MAX_DEPTH}"
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    yield path, f"a key that is not a string: {key!r:.80}"
+                elif flaw := _text_flaw(key):
+                    yield path, f"in a key: {flaw}"
+                else:
+                    waiting.append((item, (*path, key), depth + 1))
+        else:
+            waiting.extend((item, (*path, index), depth + 1) for index, item in enumerate(value))
+
+
+def _scalar_flaw(value: object) -> str | None:
+    match value:
+        case None | bool():
+            return None
+        case str():
+            return _text_flaw(value)
+        case int():
+            return None if _LEAST <= value <= _GREATEST else "a number beyond 64 bit"
+        case float():
+            return None if math.isfinite(value) else "not a finite number"
+    return f"not a JSON value: {type(value).__name__}"
+
+
+def _text_flaw(text: str) -> str | None:
+    if "\0" in text:
+        return "contains a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "contains a lone surrogate"
+    return None
+
+
+def locate(error: msgspec.ValidationError, root: str = "") -> FieldError:
+    """Where msgspec found a misfit, as a pointer below `root`, and what it said of it."""
+    detail, _, place = str(error).partition(" - at `")
+    place = place.removesuffix("`")
+    if place.startswith("key` in `"):
+        place, detail = place.removeprefix("key` in `"), f"In a key: {detail}"
+    path = place.removeprefix("$").replace("[...]", "").replace("[", "/").replace("]", "").replace(".", "/")
+    if detail.startswith("Object contains unknown field `"):
+        path += "/" + detail.removeprefix("Object contains unknown field `").removesuffix("`")
+        detail = "Unknown field"
+    if detail.startswith("Object missing required field `"):
+        path += "/" + detail.removeprefix("Object missing required field `").removesuffix("`")
+        detail = "Required, and not given"
+    return FieldError(root + path, detail[:1].lower() + detail[1:].replace("`", ""))
+
+
+def encode_result(value: Any) -> str:
+    """The JSON text of what a handler returned; any string survives.
+
+    Raises ResultError where the value is not JSON (NaN, bytes, objects, cycles) or takes more than 1 MiB.
+    """
+    if value is None:
+        return "null"
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        size = len(text.encode())
+    except UnicodeEncodeError:  # a lone surrogate: only its escape can be stored
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        size = len(text)
+    except RecursionError:
+        raise ResultError("the result is nested too deeply") from None
+    except Exception as error:  # noqa: BLE001 - user objects may raise anything while they are looked at
+        raise ResultError(f"the result is not JSON: {type(error).__name__}: {_said(error)}") from None
+    if size > MAX_RESULT_BYTES:
+        raise ResultError(f"the result takes {size} bytes of JSON; the limit is {MAX_RESULT_BYTES}")
+    return text
+
+
+def decode_stored(text: bytes) -> Any:
+    """The value of stored JSON text. Slower where it holds lone surrogates, which only the standard library reads."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return json.loads(text)
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)[:200]
+    except Exception:  # noqa: BLE001 - a __str__ that raises
+        return "(no message)"

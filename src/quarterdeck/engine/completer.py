@@ -1,0 +1,165 @@
+"""Completer: writes the ends of attempts in groups, each under its fence."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+
+from quarterdeck.domain.jsonvalue import encode_result
+from quarterdeck.domain.outcome import Transition
+from quarterdeck.domain.state import TERMINAL, Reason, State
+from quarterdeck.engine.holdings import Holdings
+from quarterdeck.engine.tasks import Backoff
+from quarterdeck.store import pool
+from quarterdeck.store.attempts import AttemptStore, Ended, Fate, Written
+from quarterdeck.store.upkeep import UpkeepStore
+from quarterdeck.telemetry.log import get_logger
+
+log = get_logger(__name__)
+
+MAX_GROUP = 250
+
+Write = Callable[[Sequence[Ended]], Awaitable[list[Written]]]
+
+
+class Completer:
+    """Takes ends into its finished queue (`asyncio.Queue`) and commits them, several together, in the order they came.
+
+    A write whose reply is lost is repeated: it changes nothing the second time, and then the row tells whose end it
+    carries. It gives up on a job only when the lease that covers it is lost.
+    """
+
+    def __init__(
+        self,
+        attempts: AttemptStore,
+        upkeep: UpkeepStore,
+        holdings: Holdings,
+        told: Callable[[Sequence[Written]], None],
+    ) -> None:
+        self._attempts = attempts
+        self._upkeep = upkeep
+        self._holdings = holdings
+        self._told = told
+        self._finished: asyncio.Queue[Ended] = asyncio.Queue()
+        self._writing = 0
+
+    def finish(self, ended: Ended) -> None:
+        """Takes an end to be written; returns at once."""
+        self._finished.put_nowait(ended)
+
+    async def run(self) -> None:
+        """The loop: whatever ended while the last group was written is the next group."""
+        while True:
+            group = [await self._finished.get()]
+            while len(group) < MAX_GROUP and not self._finished.empty():
+                group.append(self._finished.get_nowait())
+            self._writing = len(group)
+            try:
+                await self._flush(group)
+            finally:
+                self._writing = 0
+                for _ in group:
+                    self._finished.task_done()
+
+    async def drain(self, timeout: float) -> bool:
+        """Waits until everything taken so far is written, at most `timeout` seconds; says whether it is."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._finished.join()
+        except TimeoutError:
+            log.warning("completer.not_drained", unwritten=self._finished.qsize() + self._writing)
+            return False
+        return True
+
+    async def _flush(self, group: list[Ended]) -> None:
+        ending = [ended for ended in group if ended.transition.state in TERMINAL]
+        waiting = [ended for ended in group if ended.transition.state not in TERMINAL]
+        if ending:
+            await self._write(self._attempts.finish_jobs, ending)
+        if waiting:
+            await self._write(self._attempts.reschedule_jobs, waiting)
+
+    async def _write(self, write: Write, group: list[Ended]) -> None:
+        backoff = Backoff()
+        repeated = False
+        while group := [ended for ended in group if self._holdings.has(ended.id, ended.fence)]:
+            try:
+                written = await write(group)
+            except Exception as error:  # noqa: BLE001 - sorted by _wait_out
+                if pool.is_data_error(error) and not pool.is_missing_partition(error):
+                    await self._halve(write, group, error)
+                    return
+                await self._wait_out(error, backoff)
+                repeated = True
+                continue
+            self._settle(group, written)
+            missing = {ended.id for ended in group} - {row.id for row in written}
+            if missing:
+                await self._explain([ended for ended in group if ended.id in missing], repeated=repeated)
+            return
+
+    async def _wait_out(self, error: Exception, backoff: Backoff) -> None:
+        if pool.is_missing_partition(error):
+            await self._upkeep.ensure_partitions()
+        elif pool.is_conflict(error):
+            await asyncio.sleep(0)
+        elif pool.is_passing(error):
+            log.warning("completer.waits", error=str(error) or type(error).__name__)
+            await backoff.pause()
+        else:
+            raise error
+
+    async def _halve(self, write: Write, group: list[Ended], error: Exception) -> None:
+        if len(group) > 1:
+            middle = len(group) // 2
+            await self._write(write, group[:middle])
+            await self._write(write, group[middle:])
+            return
+        (guilty,) = group
+        log.error("job.end_refused", job_id=str(guilty.id), error=str(error))
+        if guilty.transition.result is None and guilty.transition.error is None:
+            raise error  # nothing of the handler's is left to blame
+        record = encode_result({"attempt": 0, "at": "", "type": "ResultError", "message": "it cannot be stored"})
+        await self._write(
+            self._attempts.finish_jobs,
+            [
+                Ended(
+                    guilty.id, guilty.fence, Transition.discard(Reason.REJECTED, record, "the result cannot be stored")
+                )
+            ],
+        )
+
+    def _settle(self, group: Sequence[Ended], written: Sequence[Written]) -> None:
+        fences = {ended.id: ended.fence for ended in group}
+        for row in written:
+            self._holdings.drop(row.id, fences[row.id])
+        if written:
+            self._told(written)
+
+    async def _explain(self, missing: list[Ended], *, repeated: bool) -> None:
+        """A write changed nothing for these: a cancel came between, an earlier try got through, or they were lost."""
+        fates = await self._fates([ended.id for ended in missing])
+        to_cancel = []
+        for ended in missing:
+            fate = fates.get(ended.id)
+            ours = fate is not None and fate.fence == ended.fence
+            if ours and fate is not None and fate.state is State.RUNNING and fate.cancel_requested:
+                cancel = Transition.cancel(Reason.CANCEL_REQUESTED, error=ended.transition.error)
+                to_cancel.append(Ended(ended.id, ended.fence, cancel))
+                continue
+            self._holdings.drop(ended.id, ended.fence)
+            if not (ours and repeated and fate is not None and fate.state is ended.transition.state):
+                log.warning("job.end_came_late", job_id=str(ended.id), fence=ended.fence, meant=ended.transition.state)
+            elif fate is not None:
+                self._told([Written(ended.id, "", fate.state, 0)])
+        if to_cancel:
+            await self._write(self._attempts.finish_jobs, to_cancel)
+
+    async def _fates(self, ids: list[uuid.UUID]) -> dict[uuid.UUID, Fate]:
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._attempts.fates_of_jobs(ids)
+            except Exception as error:  # noqa: BLE001 - sorted by _wait_out
+                await self._wait_out(error, backoff)

@@ -1,0 +1,61 @@
+"""Reader: looks jobs up in groups, one statement for all who ask at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from quarterdeck.domain.errors import Unavailable
+from quarterdeck.domain.job import Job
+from quarterdeck.engine.submitter import SUBMIT_TIMEOUT
+from quarterdeck.store import pool
+from quarterdeck.store.jobs import JobStore
+
+MAX_GROUP = 500
+
+_Request = tuple[uuid.UUID, asyncio.Future[Job | None]]
+
+
+class Reader:
+    """Answers look-ups by id. Who asks alone waits for nobody; a thousand waiters woken at once cost a few statements.
+
+    Each group is read after its callers asked, so that everybody sees at least what was committed by then.
+    """
+
+    def __init__(self, jobs: JobStore) -> None:
+        self._jobs = jobs
+        self._asked: asyncio.Queue[_Request] = asyncio.Queue()
+
+    async def get(self, job_id: uuid.UUID, tenant: str) -> Job | None:
+        """The job of that id, if the tenant has one. Raises Unavailable."""
+        answer: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
+        self._asked.put_nowait((job_id, answer))
+        try:
+            async with asyncio.timeout(SUBMIT_TIMEOUT):
+                job = await answer
+        except TimeoutError:
+            raise Unavailable("the database did not answer in time") from None
+        return job if job is not None and job.tenant == tenant else None
+
+    async def run(self) -> None:
+        """The loop."""
+        while True:
+            group = [await self._asked.get()]
+            while len(group) < MAX_GROUP and not self._asked.empty():
+                group.append(self._asked.get_nowait())
+            if waiting := [(job_id, answer) for job_id, answer in group if not answer.done()]:
+                await self._read(waiting)
+
+    async def _read(self, group: list[_Request]) -> None:
+        try:
+            found = await self._jobs.get_jobs(list({job_id for job_id, _ in group}))
+        except Exception as error:
+            if not (pool.is_passing(error) or pool.is_conflict(error)):
+                raise
+            for _, answer in group:
+                if not answer.done():
+                    answer.set_exception(Unavailable("the database cannot be reached"))
+            return
+        for job_id, answer in group:
+            if not answer.done():
+                answer.set_result(found.get(job_id))

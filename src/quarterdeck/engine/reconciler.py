@@ -1,0 +1,87 @@
+"""Reconciler: gives back jobs that the database says run here and that nobody here knows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+
+from quarterdeck.domain.outcome import Transition
+from quarterdeck.engine.holdings import Holdings
+from quarterdeck.store import pool
+from quarterdeck.store.attempts import AttemptStore, Ended, Written
+from quarterdeck.telemetry.log import get_logger
+
+log = get_logger(__name__)
+
+
+class Reconciler:
+    """Compares what the database says this worker runs with what it holds.
+
+    A claim whose reply was lost leaves such jobs. One that is unknown in two looks running, with no claim in flight
+    since before the first, is given back under its fence, its attempt refunded.
+    """
+
+    def __init__(
+        self,
+        attempts: AttemptStore,
+        holdings: Holdings,
+        *,
+        worker: Callable[[], str | None],
+        claiming_since: Callable[[], float | None],
+        every: float,
+        on_written: Callable[[list[Written]], None],
+    ) -> None:
+        self._attempts = attempts
+        self._holdings = holdings
+        self._worker = worker
+        self._claiming_since = claiming_since
+        self._every = every
+        self._on_written = on_written
+        self._suspects: dict[uuid.UUID, int] = {}
+        self._looked = 0.0
+        self._suspected_worker: str | None = None
+
+    async def run(self) -> None:
+        """The loop."""
+        while True:
+            await asyncio.sleep(self._every)
+            worker = self._worker()
+            if worker is None:
+                continue
+            try:
+                await self.look(worker)
+            except Exception as error:
+                if not (pool.is_passing(error) or pool.is_conflict(error)):
+                    raise
+                log.warning("reconciler.waits", error=str(error) or type(error).__name__)
+
+    async def look(self, worker: str) -> None:
+        """One look; gives back what is unknown for the second time."""
+        before, self._looked = self._looked, time.monotonic()
+        if worker != self._suspected_worker:
+            self._suspects, self._suspected_worker = {}, worker
+        running = await self._attempts.held_jobs(worker)
+        unknown = {job_id: fence for job_id, fence in running.items() if not self._holdings.has(job_id, fence)}
+        claiming = self._claiming_since()
+        lost = [
+            Ended(job_id, fence, Transition.interrupt(), unstarted=True)
+            for job_id, fence in unknown.items()
+            if self._suspects.get(job_id) == fence
+        ]
+        self._suspects = unknown
+        if not lost or (claiming is not None and claiming <= before):
+            return
+        given_back = await self._attempts.reschedule_jobs(lost)
+        log.warning("claims.reconciled", count=len(given_back))
+        self._on_written(given_back)
+        unwritten = {ended.id for ended in lost} - {row.id for row in given_back}
+        if unwritten:  # somebody asked for their cancel meanwhile
+            cancelled = [ended for ended in lost if ended.id in unwritten]
+            self._on_written(await self._attempts.finish_jobs(cancelled_ends(cancelled)))
+
+
+def cancelled_ends(ended: list[Ended]) -> list[Ended]:
+    """The same ends as cancels."""
+    return [Ended(end.id, end.fence, Transition.cancel(None)) for end in ended]

@@ -1,0 +1,66 @@
+"""Rescuer: takes jobs back from workers that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from quarterdeck.engine.tasks import Backoff, Signal
+from quarterdeck.store import pool
+from quarterdeck.store.attempts import Written
+from quarterdeck.store.upkeep import UpkeepStore
+from quarterdeck.telemetry.log import get_logger
+
+log = get_logger(__name__)
+
+BATCH = 500
+
+
+class Rescuer:
+    """Buries workers whose lease is over and frees their jobs. Any replica does; nothing depends on a leader.
+
+    It acts only after two good beats of its own since the database came back: after an outage every lease looks over,
+    and live workers get the time to renew theirs.
+    """
+
+    def __init__(
+        self,
+        upkeep: UpkeepStore,
+        may_rescue: Callable[[], bool],
+        on_written: Callable[[Sequence[Written]], None],
+        on_work: Callable[[set[str]], None],
+    ) -> None:
+        self._upkeep = upkeep
+        self._may_rescue = may_rescue
+        self._on_written = on_written
+        self._on_work = on_work
+        self._wanted = Signal()
+
+    def wake(self) -> None:
+        """A lease is over, or a running job has no worker."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """The loop."""
+        backoff = Backoff()
+        while True:
+            await self._wanted.wait()
+            if not self._may_rescue():
+                continue
+            try:
+                await self._rescue()
+                backoff.reset()
+            except Exception as error:
+                if not (pool.is_passing(error) or pool.is_conflict(error)):
+                    raise
+                log.warning("rescuer.waits", error=str(error) or type(error).__name__)
+                await backoff.pause()
+
+    async def _rescue(self) -> None:
+        for lost in await self._upkeep.bury_workers():
+            log.warning("worker.lost", worker=lost.id, host=lost.host, pid=lost.pid)
+        while rescued := await self._upkeep.rescue_jobs(BATCH):
+            log.warning("jobs.rescued", count=len(rescued))
+            self._on_written(rescued)
+            self._on_work({row.queue for row in rescued})
+            if len(rescued) < BATCH:
+                break

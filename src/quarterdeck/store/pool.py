@@ -1,0 +1,139 @@
+"""Connections: how they are opened, how long anything on them may take, and which failures mean "try again"."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from quarterdeck.store.queries import SQL
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds to open a connection."""
+
+_DECODE = msgspec.json.Decoder().decode
+_ENCODE = msgspec.json.Encoder().encode
+_JSONB_VERSION = b"\x01"
+
+# Dead peers are noticed in about ten seconds, not after the kernel's two hours. libpq's own names where they exist.
+_KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 8000))
+
+# SQLSTATE classes that pass by themselves: connection trouble, shutdown, too many connections, a standby.
+_PASSING = ("08", "57P01", "57P02", "57P03", "53", "25006")
+# A statement that lost against another one: the same statement will do the second time.
+_CONFLICT = ("40001", "40P01", "55P03")
+
+Pool = asyncpg.Pool
+"""A pool of connections, for those who may not import asyncpg."""
+
+ACQUIRE_TIMEOUT = 1.0
+"""Seconds to wait for a free connection."""
+
+
+async def prepare(connection: Any) -> None:
+    """Sets up a fresh connection: JSON by msgspec, dead peers noticed."""
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda value: _JSONB_VERSION + _ENCODE(value),
+        decoder=lambda data: _DECODE(memoryview(data)[1:]),
+    )
+    peer = connection._transport.get_extra_info("socket")  # noqa: SLF001 - asyncpg has no public way to its socket
+    if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            if hasattr(socket, name):
+                peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+async def _leave_as_is(_connection: Any) -> None:
+    """In place of asyncpg's reset, a round trip a release: nothing here leaves session state behind."""
+
+
+def server_settings(name: str) -> dict[str, str]:
+    """What every session of this service sets.
+
+    Hot statements are written for the primary key and the claim indexes; a hot table that is nearly always empty would
+    tempt the planner to scan it, so these sessions do not (design, section 2).
+    """
+    return {
+        "application_name": f"quarterdeck-{name}",
+        "enable_seqscan": "off",
+        "jit": "off",
+        "idle_in_transaction_session_timeout": "10s",
+        "TimeZone": "UTC",
+    }
+
+
+async def open_pool(dsn: str, *, name: str, size: int, command_timeout: float) -> asyncpg.Pool:
+    """A pool of up to `size` connections; a statement may take `command_timeout` seconds.
+
+    Raises what asyncpg raises where the server cannot be reached; see `is_passing`.
+    """
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=size,
+        init=prepare,
+        reset=_leave_as_is,
+        timeout=CONNECT_TIMEOUT,
+        command_timeout=command_timeout,
+        max_inactive_connection_lifetime=60,
+        server_settings=server_settings(name),
+    )
+
+
+async def fetch(pool: asyncpg.Pool, name: str, *arguments: Any) -> list[asyncpg.Record]:
+    """Runs the statement `name` and returns its rows. Waits at most a second for a free connection."""
+    async with pool.acquire(timeout=ACQUIRE_TIMEOUT) as connection:
+        return await connection.fetch(SQL[name], *arguments)
+
+
+async def open_connection(dsn: str, *, name: str, command_timeout: float) -> asyncpg.Connection:
+    """One connection of its own, outside every pool."""
+    connection = await asyncpg.connect(
+        dsn, timeout=CONNECT_TIMEOUT, command_timeout=command_timeout, server_settings=server_settings(name)
+    )
+    await prepare(connection)
+    return connection
+
+
+async def close_pool(pool: asyncpg.Pool, within: float = 1.0) -> None:
+    """Closes a pool; connections that do not come back in `within` seconds are cut."""
+    try:
+        async with asyncio.timeout(within):
+            await pool.close()
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        pool.terminate()
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the database could not be reached or could not serve just now: the same call may succeed later."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(_PASSING)
+    if isinstance(error, ValueError):  # asyncpg's refusal to encode an argument is an InterfaceError too
+        return False
+    return isinstance(error, OSError | TimeoutError | EOFError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether a statement lost against a concurrent one, or its plan went stale: it can be repeated at once."""
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
+        return True
+    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "") in _CONFLICT
+
+
+def is_data_error(error: BaseException) -> bool:
+    """Whether a row is to blame: SQLSTATE 22xxx, 23xxx or 54000, or a value that the driver cannot encode."""
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return True
+    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(("22", "23", "54000"))
+
+
+def is_missing_partition(error: BaseException) -> bool:
+    """Whether a row found no partition (SQLSTATE 23514 without a constraint's name)."""
+    return isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name

@@ -1,0 +1,2 @@
+-- Every known kind with its defaults: read only.
+select k.name, k.defaults from quarterdeck.kind k

@@ -1,0 +1,2 @@
+-- Whether the database answers, with our schema: read only.
+select from quarterdeck.kind limit 1

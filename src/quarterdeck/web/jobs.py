@@ -1,0 +1,175 @@
+"""Jobs over REST: submit, look up, wait for, take the result of, cancel."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from typing import Any
+
+import msgspec
+import quart
+
+from quarterdeck.domain.errors import Unavailable
+from quarterdeck.domain.job import Job
+from quarterdeck.domain.state import State
+from quarterdeck.domain.submission import Submit
+from quarterdeck.web.endpoint import JSON, Call, endpoint, json_response
+from quarterdeck.web.prefer import wait_seconds
+from quarterdeck.web.problems import (
+    BODY_TOO_LARGE,
+    INVALID,
+    JOB_CANCELLED,
+    JOB_DISCARDED,
+    MALFORMED_JSON,
+    NOT_FOUND,
+    REQUEST_TIMEOUT,
+    UNKNOWN_KIND,
+    UNSUPPORTED_MEDIA_TYPE,
+    Refusal,
+)
+from quarterdeck.web.schemas import JobBody, job_body, planned
+
+LOOK_EVERY = 0.5
+"""Seconds between looks for any change of a job; its end is told at once."""
+RETRY_AFTER = 1
+"""Seconds after which a result that is not there yet should be asked for again."""
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class SubmitQuery(msgspec.Struct, frozen=True):
+    """The query of a submit. With `dry_run` everything is checked and nothing stored."""
+
+    dry_run: bool = False
+
+
+@endpoint(
+    "POST",
+    "/v1/jobs",
+    summary="Submit a job",
+    responses={202: JobBody, 200: JobBody},
+    problems=(
+        MALFORMED_JSON,
+        REQUEST_TIMEOUT,
+        BODY_TOO_LARGE,
+        UNSUPPORTED_MEDIA_TYPE,
+        INVALID,
+        UNKNOWN_KIND,
+    ),
+)
+async def submit_job(call: Call, body: Submit, query: SubmitQuery) -> quart.Response:
+    """202 with the job as it was stored; with `Prefer: wait=N`, 200 with the ended job if it ends in time."""
+    engine = call.service.engine
+    if query.dry_run:
+        new = await engine.check(body, tenant=call.principal.tenant)
+        return json_response(200, job_body(planned(new, engine.clock.now())))
+    job = await engine.submit(body, tenant=call.principal.tenant, traceparent=_traceparent(call))
+    headers = {"Location": f"{call.request.root_path}{call.request.path}/{job.id}"}
+    seconds = wait_seconds(call.request.headers.getlist("Prefer"))
+    if seconds is not None:
+        headers["Preference-Applied"] = f"wait={seconds}"
+        if seconds and not job.terminal:
+            job = await _wait_for_stored(call, job, seconds)
+    return json_response(200 if job.terminal else 202, job_body(job), headers)
+
+
+@endpoint("GET", "/v1/jobs/{id}", summary="Look a job up", responses={200: JobBody, 304: None}, problems=(NOT_FOUND,))
+async def get_job(call: Call, job_id: uuid.UUID) -> quart.Response:
+    """200 with the job, or 304 where `If-None-Match` has its ETag.
+
+    `Prefer: wait=N` holds the answer until the job has ended or, with `If-None-Match`, until it changes.
+    """
+    known = call.request.if_none_match
+    seconds = wait_seconds(call.request.headers.getlist("Prefer"))
+    if not seconds:
+        job = await call.service.engine.get(job_id, tenant=call.principal.tenant)
+    elif known:
+        job = await _wait_for_change(call, job_id, seconds)
+    else:
+        job = await call.service.engine.wait(job_id, seconds, tenant=call.principal.tenant)
+    headers = {"ETag": f'"{_tag(job)}"', "Cache-Control": "private, no-cache"}
+    if seconds is not None:
+        headers["Preference-Applied"] = f"wait={seconds}"
+    if known.contains_weak(_tag(job)):
+        response = quart.Response(b"", 304, headers)
+        del response.headers["Content-Type"]
+        del response.headers["Content-Length"]
+        return response
+    return json_response(200, job_body(job), headers)
+
+
+@endpoint(
+    "GET",
+    "/v1/jobs/{id}/result",
+    summary="Take a job's result",
+    responses={200: Any, 202: JobBody},
+    problems=(NOT_FOUND, JOB_CANCELLED, JOB_DISCARDED),
+)
+async def get_result(call: Call, job_id: uuid.UUID) -> quart.Response:
+    """200 with the bare result; 202 with the job while it has not ended. `Prefer: wait=N` holds the answer."""
+    headers: dict[str, str] = {}
+    seconds = wait_seconds(call.request.headers.getlist("Prefer"))
+    if seconds is not None:
+        headers["Preference-Applied"] = f"wait={seconds}"
+    engine = call.service.engine
+    tenant = call.principal.tenant
+    job = await (engine.wait(job_id, seconds, tenant=tenant) if seconds else engine.get(job_id, tenant=tenant))
+    if not job.terminal:
+        return json_response(202, job_body(job), {**headers, "Retry-After": str(RETRY_AFTER)})
+    if job.state is State.COMPLETED:
+        return quart.Response(bytes(job.result or b"null"), 200, headers, content_type=JSON)
+    raise Refusal(
+        JOB_CANCELLED if job.state is State.CANCELLED else JOB_DISCARDED,
+        job.state_detail or f"Job {job.id} was {job.state.value}",
+        headers=headers,
+        state=job.state.value,
+        state_reason=job.state_reason and job.state_reason.value,
+    )
+
+
+@endpoint(
+    "POST",
+    "/v1/jobs/{id}/cancel",
+    summary="Cancel a job",
+    responses={200: JobBody, 202: JobBody},
+    problems=(NOT_FOUND,),
+)
+async def cancel_job(call: Call, job_id: uuid.UUID) -> quart.Response:
+    """200 with the cancelled job, or one that had ended unchanged; 202 where a running one was asked to stop."""
+    job = await call.service.engine.cancel(job_id, tenant=call.principal.tenant)
+    return json_response(202 if job.state is State.RUNNING else 200, job_body(job))
+
+
+ENDPOINTS = (submit_job, get_job, get_result, cancel_job)
+
+
+async def _wait_for_stored(call: Call, job: Job, seconds: int) -> Job:
+    """The job once it has ended, or as it is when the time is over; it is stored, so no trouble takes it back."""
+    try:
+        return await call.service.engine.wait(job.id, seconds, tenant=call.principal.tenant)
+    except Unavailable:
+        return job
+
+
+async def _wait_for_change(call: Call, job_id: uuid.UUID, seconds: int) -> Job:
+    """The job once it is not as the caller knows it, or when the time is over."""
+    engine = call.service.engine
+    until = time.monotonic() + seconds
+    job = await engine.get(job_id, tenant=call.principal.tenant)
+    while not job.terminal and call.request.if_none_match.contains_weak(_tag(job)) and not call.service.draining:
+        left = until - time.monotonic()
+        if left <= 0:
+            break
+        job = await engine.wait(job_id, min(left, LOOK_EVERY), tenant=call.principal.tenant)
+    return job
+
+
+def _tag(job: Job) -> str:
+    return f"{job.generation}-{job.seq}"
+
+
+def _traceparent(call: Call) -> str | None:
+    """The caller's trace (W3C Trace Context), if it is one; what is not is ignored, as that document asks for."""
+    given = call.request.headers.getlist("traceparent")
+    return given[0] if len(given) == 1 and _TRACEPARENT.fullmatch(given[0]) else None

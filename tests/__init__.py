@@ -1,0 +1,1 @@
+"""A package, so that `tests.support` can be imported by every test."""

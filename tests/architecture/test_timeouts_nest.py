@@ -1,0 +1,56 @@
+"""What waits for something else waits longer: statement < soft stop < Hypercorn < container."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from quarterdeck.bootstrap import COMMAND_TIMEOUT
+from quarterdeck.config import Settings
+from quarterdeck.engine import heartbeat
+from quarterdeck.engine.service import ABANDON_WAIT, FLUSH_TIMEOUT
+from quarterdeck.store import embedded
+
+REPOSITORY = Path(__file__).parents[2]
+HYPERCORN = tomllib.loads((REPOSITORY / "hypercorn.toml").read_text())
+COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+UNITS = {"s": 1, "m": 60}
+
+# What Engine.stop waits for, one after the other: submits that came in, running handlers, what they ended with, and
+# the statement that gives back the rest.
+ENGINE_STOP = FLUSH_TIMEOUT + Settings().shutdown_grace + ABANDON_WAIT + FLUSH_TIMEOUT + COMMAND_TIMEOUT
+
+
+def seconds(duration: str) -> float:
+    parts = re.findall(r"([\d.]+)([a-z]+)", duration)
+    return sum(float(amount) * UNITS[unit] for amount, unit in parts)
+
+
+def test_a_statement_ends_before_a_soft_stop_does():
+    assert Settings().shutdown_grace > COMMAND_TIMEOUT
+
+
+def test_a_beat_fails_before_the_next_one_is_due():
+    assert Settings().lease / heartbeat.BEATS_PER_LEASE > heartbeat.COMMAND_TIMEOUT
+
+
+def test_hypercorn_waits_longer_than_the_engine_and_the_embedded_server_take_to_stop():
+    embedded_stop = sum(patience for _, patience in embedded.STOP_SIGNALS)
+    assert ENGINE_STOP + embedded_stop < HYPERCORN["shutdown_timeout"]
+
+
+@pytest.mark.parametrize("service", ["web", "worker"])
+def test_a_container_waits_longer_than_hypercorn(service):
+    stop = HYPERCORN["graceful_timeout"] + HYPERCORN["shutdown_timeout"]
+    assert stop < seconds(COMPOSE["services"][service]["stop_grace_period"])
+
+
+def test_hypercorn_waits_longer_than_the_embedded_server_takes_to_start():
+    assert HYPERCORN["startup_timeout"] > embedded.START_TIMEOUT
+
+
+@pytest.mark.parametrize(("duration", "expected"), [("40s", 40), ("1m30s", 90), ("2m", 120)])
+def test_a_duration_of_compose_is_read(duration, expected):
+    assert seconds(duration) == expected

@@ -1,0 +1,1 @@
+"""What tests share: a real PostgreSQL, real processes, and waiting on facts."""
