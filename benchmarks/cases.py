@@ -34,8 +34,8 @@ class Comparison(NamedTuple):
     bar: float | None = None
 
 
-# Sizes are such that every case takes about a second on two cores with a disk that syncs in a millisecond.
-_FLOOR = {1: 300, 10: 2_000, 100: 10_000, 500: 10_000}
+# Sizes are such that a case takes half a second to a second on two cores with a disk that syncs in a millisecond.
+_FLOOR = {1: 300, 10: 2_000, 100: 20_000, 500: 20_000}
 
 
 def _floor(group: int, jobs: int) -> list[Case]:
@@ -53,7 +53,7 @@ CASES = [
     *_floor(10, _FLOOR[10]),
     *_floor(500, _FLOOR[500]),
     *_floor(100, _FLOOR[100]),
-    Case(["engine/drain"], 10_000, engine.drain),
+    Case(["engine/drain"], 20_000, engine.drain),
     Case(["engine/submit"], 10_000, engine.submit),
     Case(["engine/submit+run"], 10_000, engine.submit_and_run),
     Case(["engine/latency"], 300, engine.latency),

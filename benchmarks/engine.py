@@ -60,8 +60,8 @@ async def running(bench: Bench, deck: Quarterdeck, *, role: Literal["all", "web"
 async def ready(engine: Engine) -> None:
     """Waits until the engine has its lease, without which it hands nothing off."""
     async with asyncio.timeout(START_TIMEOUT):
-        while (await engine.readiness())["engine"] != "ok":
-            await asyncio.sleep(0.005)  # noqa: ASYNC110 - asked for, as /readyz does
+        while (await engine.readiness())["engine"] != "ok":  # noqa: ASYNC110 - as /readyz asks
+            await asyncio.sleep(0.005)
 
 
 async def drain(bench: Bench, jobs: int) -> list[Sample]:

@@ -132,10 +132,9 @@ def show(report: Report, console: Console) -> None:
         console.print(ratios)
     machine = report.machine
     console.print()
-    console.print(
-        f"{machine.cores} cores ({machine.processor}), Python {machine.python} on {machine.loop}, "
-        f"PostgreSQL {machine.postgresql}, a synced write of 8 KiB takes {machine.sync_ms:.2f} ms; {report.rounds} rounds in {report.seconds:.0f} s"
-    )
+    console.print(f"{machine.cores} cores ({machine.processor}), Python {machine.python} on {machine.loop}")
+    console.print(f"PostgreSQL {machine.postgresql}; a synced write of 8 KiB takes {machine.sync_ms:.2f} ms")
+    console.print(f"rounds: {report.rounds}, in {report.seconds:.0f} s")
 
 
 def _figure(name: str, samples: Sequence[Sample]) -> Figure:

@@ -14,7 +14,7 @@ import msgspec
 
 from tests.support.waiting import eventually
 
-EXTERNAL_SERVER = "QUARTERDECK_TEST_DATABASE_URL"
+EXTERNAL_SERVER = "QD_TEST_DATABASE_URL"
 """The environment variable that points the tests at a PostgreSQL of your own, as a role that may create databases."""
 
 FAST_SETTINGS = {

@@ -280,7 +280,7 @@ def test_a_section_is_a_table_in_the_file_and_two_underscores_in_the_environment
         ("memcached", "a:11211,[::1]:11211", "a:11211,[::1]:11211"),
         ("concurrency", "10000", 10_000),
         ("lease", "15", 15.0),
-        ("lease", "3", 3.0),
+        ("lease", "1", 1.0),
         ("lease", "5m", 300.0),
         ("shutdown_grace", "0", 0.0),
         ("shutdown_grace", "0.5", 0.5),
@@ -345,8 +345,8 @@ def test_the_file_and_flags_may_hold_typed_values(tmp_path):
         ("concurrency", "10001", "expected a whole number from 1 to 10000"),
         ("concurrency", "1.5", "expected a whole number from 1 to 10000"),
         ("concurrency", "many", "expected a whole number from 1 to 10000"),
-        ("lease", "2.9", "expected a duration from 3 to 300 seconds"),
-        ("lease", "301s", "expected a duration from 3 to 300 seconds"),
+        ("lease", "0.9", "expected a duration from 1 to 300 seconds"),
+        ("lease", "301s", "expected a duration from 1 to 300 seconds"),
         ("lease", "soon", "'soon' is not a duration"),
         ("lease", "-5", "'-5' is not a duration"),
         ("lease", "nan", "'nan' is not a duration"),
@@ -480,10 +480,9 @@ def test_keys_are_names_by_their_secrets():
         (f"ci:{SECRET},{SECRET}2", "item 2 is not name:secret"),
         (f":{SECRET}", "item 1 is not name:secret"),
         (f"my key:{SECRET}", "item 1 is not name:secret"),
-        ("ci:hunter2", "the secret of item 1 needs 16 or more"),
-        ("ci:123456789012345", "the secret of item 1 needs 16 or more"),
-        (f"ci:{SECRET} {SECRET}", "the secret of item 1 needs 16 or more printable characters"),
-        (f"ci:{SECRET}é", "the secret of item 1 needs 16 or more printable characters"),
+        ("ci:", "the secret of item 1 needs printable"),
+        (f"ci:{SECRET} {SECRET}", "the secret of item 1 needs printable characters"),
+        (f"ci:{SECRET}é", "the secret of item 1 needs printable characters"),
         (f"ci:{SECRET},ci:{SECRET}2", "item 2 repeats"),
         (f"ci:{SECRET},ops:{SECRET}", "item 2 repeats"),
         (f"ci:{SECRET},", "an item is empty"),
@@ -577,7 +576,7 @@ def test_the_table_describes_every_setting():
     assert tuple(table) == Settings.__struct_fields__
     assert {name for name, info in table.items() if info.secret} == {"database_url", "api_keys"}
     assert all(info.description and info.env == f"QUARTERDECK_{info.name.upper()}" for info in table.values())
-    assert table["lease"].type == "a duration from 3 to 300 seconds"
+    assert table["lease"].type == "a duration from 1 to 300 seconds"
     assert table["lease"].default == 15.0
     assert {name: info.default for name, info in table.items()} == msgspec.structs.asdict(Settings())
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 from quarterdeck.config.values import (
     MASK,
     MAX_LIMIT,
-    MIN_SECRET,
+    SHORT_SECRET,
     check_app,
     check_database_url,
     is_loopback,
@@ -66,7 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(
             description="How long a worker may be silent before its jobs are given to others",
-            ge=3,
+            ge=1,
             le=300,
             extra=_DURATION,
         ),
@@ -85,8 +85,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_keys: Annotated[
         str | None,
         Meta(
-            description="API keys with all scopes, `name:secret`, comma-separated; a secret has at least"
-            f" {MIN_SECRET} characters",
+            description="API keys with all scopes, `name:secret`, comma-separated; give a secret at least"
+            f" {SHORT_SECRET} characters",
             extra=_SECRET,
         ),
     ] = None
@@ -106,6 +106,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def parsed_keys(self) -> dict[str, str]:
         """Return the name of each key by its secret."""
         return parse_keys(self.api_keys)
+
+    def short_keys(self) -> list[str]:
+        """Return the names of keys whose secret is easy to guess."""
+        return sorted(name for secret, name in self.parsed_keys().items() if len(secret) < SHORT_SECRET)
 
     def auth_required(self) -> bool:
         """Return whether requests need an API key.

@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Literal, TypeVar
@@ -86,7 +87,7 @@ class Engine:
         self._death: BaseException | None = None
         self._hurry = Signal()
         self._started = False
-        self._draining = False
+        self._drained_at: float | None = None
         self._holdings = Holdings()
         self._lease = Lease(settings.lease, self.clock, self._on_new_lease, self._on_lost_lease)
         self._heartbeat = Heartbeat(
@@ -165,9 +166,9 @@ class Engine:
 
     def drain(self) -> None:
         """Claims nothing more, gives back what was claimed and not begun, and ends long polls. Idempotent."""
-        if self._draining:
+        if self._drained_at is not None:
             return
-        self._draining = True
+        self._drained_at = time.monotonic()
         log.info("engine.drains", running=self._executor.running)
         self._heartbeat.drain()
         self._submitter.stop_hand_off()
@@ -179,12 +180,20 @@ class Engine:
         """Ends the grace period: running handlers are told to stop now."""
         self._hurry.set()
 
+    @property
+    def draining(self) -> bool:
+        """Whether a stop has begun."""
+        return self._drained_at is not None
+
     async def stop(self, grace: float) -> None:
-        """Drains, lets running handlers end for `grace` seconds, then gives back what is left, and stops every loop."""
+        """Drains, lets running handlers end, then gives back what is left, and stops every loop.
+
+        `grace` is the seconds that handlers have from the beginning of the drain.
+        """
         if self._started:
             self.drain()
             await self._submitter.close(CLOSE_TIMEOUT)
-            await self._end_attempts(grace)
+            await self._end_attempts(grace - (time.monotonic() - (self._drained_at or 0.0)))
             if await self._completer.drain(FLUSH_TIMEOUT):
                 await self._release(self._lease.worker())
             await self._heartbeat.stop(LEAVE_TIMEOUT)
@@ -304,7 +313,7 @@ class Engine:
         except Unavailable:
             database = "unavailable"
         engine: Literal["ok", "starting", "draining", "unavailable"] = "ok"
-        if self._draining:
+        if self.draining:
             engine = "draining"
         elif not self._started:
             engine = "starting"
@@ -345,7 +354,7 @@ class Engine:
         self._heartbeat.renounce(worker)
         self._executor.stop_all(Stop.LEASE_LOST)
         self._holdings.clear()
-        if not self._draining:
+        if not self.draining:
             self._tasks.spawn("aftermath", self._aftermath(worker))
 
     async def _aftermath(self, worker: str) -> None:

@@ -31,10 +31,11 @@ _ENCODE = msgspec.json.Encoder().encode
 _PADDING = b" " * 16
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * 19  # the least number of digits that 64 bits may not hold
-_WHOLE_NUMBER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
 _LEAST, _GREATEST = -(2**63), 2**64 - 1
-_MANY_DIGITS = 25
-_TOO_LARGE = 10**_MANY_DIGITS
+_MANY_DIGITS = re.compile(rb"[0-9]{19,}")
+_FITTING = b"9223372036854775807"
+_READABLE = 25
+_TOO_LARGE = 10**_READABLE
 _NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _NO_NUMBER = re.compile(rb"-?(NaN|Infinity)")
@@ -47,38 +48,42 @@ def decode(text: bytes, max_depth: int = MAX_DEPTH) -> Any:
     Raises Refusal: 400 for what is not strict JSON (NaN, duplicate keys, bad UTF-8, a byte order mark), 422 for what is
     but cannot be stored: NUL, lone surrogates, numbers out of range, more than `max_depth` levels.
     """
-    if not text.strip():
-        raise _malformed("The body is empty")
-    if text.startswith(_BOM):
-        raise _malformed("The body begins with a byte order mark")
-    try:
-        value = _decoded(text)
-    except UnicodeDecodeError as error:
-        raise _malformed(f"The body is not UTF-8 (byte {_first_not_utf8(text, error)})") from None
-    except RecursionError:
-        if text.count(b"[") != text.count(b"]") or text.count(b"{") != text.count(b"}"):
-            raise _malformed("A bracket is not closed") from None
-        raise _too_deep(text, max_depth) from None
-    except msgspec.ValidationError:
-        raise _invalid(text, "A number is out of range") from None
-    except msgspec.DecodeError as error:
-        raise _undecodable(text, str(error)) from None
-    _look_for_flaws(text, value, max_depth)
+    if len(text) < _LARGE or not gc.isenabled():
+        value = _decoded(text, max_depth)
+    else:
+        # JSON has no cycles, and looking for them while a large text is decoded can take most of the time.
+        gc.disable()
+        try:
+            value = _decoded(text, max_depth)
+        finally:
+            gc.enable()
+    if isinstance(value, Refusal):
+        raise value
     return value
 
 
-def _decoded(text: bytes) -> Any:
-    if len(text) < _LARGE or not gc.isenabled():
-        return _DECODE(text + _PADDING)
-    # JSON has no cycles, and looking for them while a large text is decoded can take most of the time.
-    gc.disable()
+def _decoded(text: bytes, max_depth: int) -> Any:  # noqa: PLR0911 - one for each way to fail
+    """The value, or a Refusal. It is returned, not raised: a traceback would keep the bad value in memory."""
+    if not text.strip():
+        return _malformed("The body is empty")
+    if text.startswith(_BOM):
+        return _malformed("The body begins with a byte order mark")
     try:
-        return _DECODE(text + _PADDING)
-    finally:
-        gc.enable()
+        value = _DECODE(text + _PADDING)
+    except UnicodeDecodeError as error:
+        return _malformed(f"The body is not UTF-8 (byte {_first_not_utf8(text, error)})")
+    except RecursionError:
+        closed = text.count(b"[") == text.count(b"]") and text.count(b"{") == text.count(b"}")
+        return _too_deep(text, max_depth) if closed else _malformed("A bracket is not closed")
+    except msgspec.ValidationError:
+        return _invalid(text, "A number is out of range")
+    except msgspec.DecodeError as error:
+        return _undecodable(text, str(error))
+    flaw = _flaw(text, value, max_depth)
+    return value if flaw is None else flaw
 
 
-def _look_for_flaws(text: bytes, value: Any, max_depth: int) -> None:
+def _flaw(text: bytes, value: Any, max_depth: int) -> Refusal | None:
     # Escaped backslashes are taken out, so that every backslash that is left begins an escape.
     plain = text.replace(b"\\\\", b"") if b"\\\\" in text else text
     # A key that comes twice is decoded once: its colon is missing when the value is encoded again.
@@ -86,23 +91,23 @@ def _look_for_flaws(text: bytes, value: Any, max_depth: int) -> None:
     if b"\\u003" in plain:
         colons += plain.count(b"\\u003a") + plain.count(b"\\u003A")
     if colons != _ENCODE(value).count(b":"):
-        raise _duplicate(text)
+        return _duplicate(text)
     if b"\\u0000" in plain:
-        raise _invalid(text, "A text contains a NUL character")
-    if text.count(b"[") + text.count(b"{") > max_depth and _is_deeper(plain, max_depth):
-        raise _too_deep(text, max_depth)
-    if _LONG_NUMBER in text.translate(_ZEROS) and _has_large_number(plain):
-        raise _invalid(text, "A number is beyond 64 bit")
+        return _invalid(text, "A text contains a NUL character")
+    brackets = text.count(b"[") + text.count(b"{") > max_depth
+    digits = _LONG_NUMBER in text.translate(_ZEROS)
+    # What stands outside strings; each of them leaves a quote.
+    outside = b'"'.join(plain.replace(b'\\"', b"").split(b'"')[::2]) if brackets or digits else b""
+    if brackets and _is_deeper(outside, max_depth):
+        return _too_deep(text, max_depth)
+    if digits and any(_is_large(outside, found) for found in _MANY_DIGITS.finditer(outside)):
+        return _invalid(text, "A number is beyond 64 bit")
+    return None
 
 
-def _outside_strings(plain: bytes) -> bytes:
-    """What stands outside strings in valid JSON without escaped backslashes; each string leaves a quote."""
-    return b'"'.join(plain.replace(b'\\"', b"").split(b'"')[::2])
-
-
-def _is_deeper(plain: bytes, max_depth: int) -> bool:
+def _is_deeper(outside: bytes, max_depth: int) -> bool:
     """Whether there are more levels: the innermost brackets are taken out as often as there may be levels."""
-    brackets = _outside_strings(plain).translate(None, delete=_NOT_BRACKETS)
+    brackets = outside.translate(None, delete=_NOT_BRACKETS)
     for _ in range(max_depth):
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
         if not brackets:
@@ -110,12 +115,17 @@ def _is_deeper(plain: bytes, max_depth: int) -> bool:
     return True
 
 
-def _has_large_number(plain: bytes) -> bool:
-    """Whether a whole number is beyond 64 bit. One with a fraction or an exponent is a double, and a finite one."""
-    return any(
-        len(number) > _MANY_DIGITS or not _LEAST <= int(number) <= _GREATEST
-        for number in _WHOLE_NUMBER.findall(_outside_strings(plain))
-    )
+def _is_large(outside: bytes, found: re.Match[bytes]) -> bool:
+    """Whether many digits are a whole number beyond 64 bit; with a fraction or an exponent they are of a double."""
+    digits = found[0]
+    if len(digits) == len(_FITTING) and digits <= _FITTING:
+        return False
+    start, end = found.span()
+    before = outside[max(start - 2, 0) : start]
+    if outside[end : end + 1] in (b".", b"e", b"E") or before.endswith((b".", b"e", b"E", b"+", b"e-", b"E-")):
+        return False
+    sign = -1 if before.endswith(b"-") else 1
+    return len(digits) > _READABLE or not _LEAST <= sign * int(digits) <= _GREATEST
 
 
 def _undecodable(text: bytes, reason: str) -> Refusal:
@@ -199,4 +209,4 @@ def _findings(text: bytes) -> list[FieldError]:
 
 def _bounded(digits: str) -> int:
     """A whole number, or one that is too large like it: Python itself refuses to read thousands of digits."""
-    return int(digits) if len(digits) <= _MANY_DIGITS else _TOO_LARGE
+    return int(digits) if len(digits) <= _READABLE else _TOO_LARGE

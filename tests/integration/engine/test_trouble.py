@@ -54,7 +54,7 @@ async def test_a_stop_waits_for_running_jobs_within_the_grace_period(database_ur
         handle = await deck.submit("hold", {"name": "a"})
         await eventually(lambda: runs == ["a"])
         stopping = asyncio.create_task(runtime.stop(grace=30))
-        await eventually(lambda: runtime.engine._draining)
+        await eventually(lambda: runtime.engine.draining)
         deck.resources["release"].set()
         await stopping
         async with running(database_url, role="web") as web:
