@@ -1,8 +1,5 @@
 """A durable background-job service on Quart and PostgreSQL."""
 
-# First: parts of the package read it while they are imported.
-__version__ = "0.1.0"
-
 from quarterdeck.deck import Quarterdeck
 from quarterdeck.domain.errors import (
     InvalidSubmit,
@@ -18,6 +15,7 @@ from quarterdeck.domain.errors import (
 from quarterdeck.domain.handler import JobContext
 from quarterdeck.domain.job import Job
 from quarterdeck.domain.outcome import Cancel, Snooze
+from quarterdeck.version import __version__
 
 __all__ = [
     "Cancel",

@@ -6,16 +6,15 @@ tells of a stop only when it has stopped listening, so long polls end by its pat
 
 from quart import Quart
 
-from quarterdeck.bootstrap import Runtime, load_deck
+from quarterdeck.bootstrap import Runtime, application, load_deck
 from quarterdeck.config import load
 from quarterdeck.telemetry import log
-from quarterdeck.web.app import create_app
 
 
 def _application() -> Quart:
     settings = load().settings
     log.configure(settings.log_level, settings.log_format)
-    return create_app(Runtime(settings, load_deck(settings.app) if settings.app else None))
+    return application(Runtime(settings, load_deck(settings.app) if settings.app else None))
 
 
 app = _application()

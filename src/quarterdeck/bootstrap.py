@@ -7,7 +7,6 @@ import importlib
 import sys
 from pathlib import Path
 
-from quarterdeck import __version__
 from quarterdeck.config import ConfigError, Settings
 from quarterdeck.deck import Quarterdeck
 from quarterdeck.domain.errors import Unavailable
@@ -19,6 +18,8 @@ from quarterdeck.store import pool
 from quarterdeck.store.embedded import EmbeddedPostgres
 from quarterdeck.store.migrator import Migrator
 from quarterdeck.telemetry.log import get_logger
+from quarterdeck.version import __version__
+from quarterdeck.web.app import create_app
 
 log = get_logger(__name__)
 
@@ -43,6 +44,10 @@ def load_deck(app: str) -> Quarterdeck:
     if not isinstance(deck, Quarterdeck):
         raise ConfigError(f"app {app!r}: {attribute!r} is not a Quarterdeck object of module {module_name!r}")
     return deck
+
+
+application = create_app
+"""Makes the ASGI application that serves a Runtime, which starts and stops with it. Raises ConfigError."""
 
 
 class Runtime:

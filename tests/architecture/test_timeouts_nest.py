@@ -10,7 +10,7 @@ import yaml
 from quarterdeck.bootstrap import COMMAND_TIMEOUT
 from quarterdeck.config import Settings
 from quarterdeck.engine import heartbeat
-from quarterdeck.engine.service import ABANDON_WAIT, FLUSH_TIMEOUT
+from quarterdeck.engine.service import CLOSE_TIMEOUT, FLUSH_TIMEOUT, INTERRUPT_TIMEOUT, LEAVE_TIMEOUT
 from quarterdeck.store import embedded
 
 REPOSITORY = Path(__file__).parents[2]
@@ -18,9 +18,9 @@ HYPERCORN = tomllib.loads((REPOSITORY / "hypercorn.toml").read_text())
 COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 UNITS = {"s": 1, "m": 60}
 
-# What Engine.stop waits for, one after the other: submits that came in, running handlers, what they ended with, and
-# the statement that gives back the rest.
-ENGINE_STOP = FLUSH_TIMEOUT + Settings().shutdown_grace + ABANDON_WAIT + FLUSH_TIMEOUT + COMMAND_TIMEOUT
+# What Engine.stop waits for, one after the other: submits that came in (within the grace period), running handlers,
+# what they ended with, the statement that gives back the rest, and the end of the lease.
+ENGINE_STOP = Settings().shutdown_grace + CLOSE_TIMEOUT + INTERRUPT_TIMEOUT + FLUSH_TIMEOUT + 2 * LEAVE_TIMEOUT
 
 
 def seconds(duration: str) -> float:
@@ -34,6 +34,10 @@ def test_a_statement_ends_before_a_soft_stop_does():
 
 def test_a_beat_fails_before_the_next_one_is_due():
     assert Settings().lease / heartbeat.BEATS_PER_LEASE > heartbeat.COMMAND_TIMEOUT
+
+
+def test_the_engine_stops_within_what_the_contract_promises():
+    assert ENGINE_STOP <= 25
 
 
 def test_hypercorn_waits_longer_than_the_engine_and_the_embedded_server_take_to_stop():

@@ -1,40 +1,77 @@
-"""Links between the documents lead somewhere."""
+"""What the documents point to is there: files, headings, modules, statements, methods."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
-DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
-LINK = re.compile(r"\]\(([^)\s]+)\)")
-CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+from tests.docs.documents import DOCS, DOCUMENTS, REPOSITORY, anchors, code_spans, links, name
+
+SOURCE = REPOSITORY / "src" / "quarterdeck"
+PLACES = (REPOSITORY, SOURCE, SOURCE / "store" / "sql")
+CODE = {path: path.read_text() for path in SOURCE.rglob("*.py")}
+
+FILE = re.compile(r"[\w.-]+(/[\w.-]+)*(/|\.(py|sql|toml|yml|lock))")
+METHOD = re.compile(r"([A-Z]\w+)\.([a-z]\w*)(\(.*\))?")
+
+# Files that readers have, or that a service makes.
+THEIRS = {"shop.py", "myapp.py", "quarterdeck.toml", "cluster/", "run/", ".quarterdeck/", "job_history_YYYYMMDD"}
 
 
-def headings(document: Path) -> set[str]:
-    """The anchors of a document's headings, as GitHub and most renderers make them."""
-    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
-    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+def each_link():
+    found = [(document, target) for document in DOCUMENTS for target in links(document)]
+    return [pytest.param(document, target, id=f"{name(document)}-{target}") for document, target in found]
 
 
-def local_links() -> list[tuple[Path, str]]:
-    return [
-        (document, target)
-        for document in DOCUMENTS
-        for target in LINK.findall(CODE.sub("", document.read_text()))
-        if not re.match(r"[a-z]+:", target)
-    ]
+def each_span(pattern):
+    found = {(document, span) for document in DOCUMENTS for span in code_spans(document) if pattern.fullmatch(span)}
+    return [pytest.param(document, span, id=f"{name(document)}-{span}") for document, span in sorted(found)]
 
 
-@pytest.mark.parametrize(
-    ("document", "target"),
-    [pytest.param(*link, id=f"{link[0].relative_to(REPOSITORY)}-{link[1]}") for link in local_links()],
-)
+@pytest.mark.parametrize(("document", "target"), each_link())
 def test_a_link_leads_to_a_file_and_a_heading_that_are_there(document, target):
     path, _, heading = target.partition("#")
     file = (document.parent / path).resolve() if path else document
     assert file.is_relative_to(REPOSITORY), "a link out of the repository breaks for everybody else"
     assert file.exists(), f"there is no {path}"
     if heading:
-        assert heading in headings(file), f"{path or document.name} has no heading #{heading}"
+        assert heading in anchors(file), f"{path or document.name} has no heading #{heading}"
+
+
+@pytest.mark.parametrize(("document", "path"), each_span(FILE))
+def test_a_file_that_is_named_is_there(document, path):
+    there = any((place / path).exists() for place in (*PLACES, document.parent))
+    assert there or path in THEIRS, "there is no such file"
+
+
+@pytest.mark.parametrize(("document", "span"), each_span(METHOD))
+def test_a_method_that_is_named_is_there(document, span):
+    owner, method, _ = METHOD.fullmatch(span).groups()
+    homes = [text for text in CODE.values() if re.search(rf"^class {owner}\b", text, re.MULTILINE)]
+    assert homes, f"there is no class {owner}"
+    assert any(re.search(rf"\bdef {method}\b", text) for text in homes), f"{owner} has no {method}"
+
+
+def reachable_from(start: Path) -> set[Path]:
+    seen: set[Path] = set()
+    waiting = [start]
+    while waiting:
+        document = waiting.pop()
+        if document not in seen:
+            seen.add(document)
+            targets = ((document.parent / target.partition("#")[0]).resolve() for target in links(document))
+            waiting += [target for target in targets if target.suffix == ".md" and target.is_file()]
+    return seen
+
+
+def test_every_page_can_be_reached_from_the_index():
+    pages = set(DOCS.rglob("*.md"))
+    assert pages, "there is no documentation"
+    assert pages - reachable_from(DOCS / "index.md") == set()
+
+
+@pytest.mark.parametrize("decision", sorted((DOCS / "adr").glob("*.md")), ids=lambda path: path.stem)
+def test_a_decision_has_its_number_and_its_parts(decision):
+    text = decision.read_text()
+    assert text.startswith(f"# {int(decision.stem[:4])}. ")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Status", "Context", "Decision", "Consequences"]

@@ -106,7 +106,7 @@ class _OneConnection:
         self._connection = connection
 
     @contextlib.asynccontextmanager
-    async def acquire(self, *, timeout: float) -> AsyncIterator[asyncpg.Connection]:
+    async def acquire(self, **_options: float) -> AsyncIterator[asyncpg.Connection]:
         yield self._connection
 
 

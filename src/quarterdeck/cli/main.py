@@ -11,7 +11,6 @@ from typing import NoReturn
 
 import click
 
-from quarterdeck import __version__
 from quarterdeck.cli import exits
 from quarterdeck.cli.config import config
 from quarterdeck.cli.demo import demo
@@ -21,6 +20,7 @@ from quarterdeck.cli.migrate import migrate
 from quarterdeck.cli.serve import serve
 from quarterdeck.cli.submit import submit
 from quarterdeck.config import ConfigError
+from quarterdeck.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

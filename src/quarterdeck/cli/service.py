@@ -11,8 +11,7 @@ import click
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from quarterdeck import __version__
-from quarterdeck.bootstrap import load_deck
+from quarterdeck.bootstrap import application, load_deck
 from quarterdeck.cli import exits
 from quarterdeck.cli.exits import CommandError
 from quarterdeck.cli.failures import told
@@ -23,7 +22,7 @@ from quarterdeck.cli.stopping import Stopping
 from quarterdeck.config import ConfigError, Settings, is_loopback, parse_bind
 from quarterdeck.deck import Quarterdeck
 from quarterdeck.telemetry.log import configure, get_logger
-from quarterdeck.web.app import create_app
+from quarterdeck.version import __version__
 
 log = get_logger(__name__)
 
@@ -49,7 +48,7 @@ def run_service(settings: Settings, server_file: Path | None, stopping: Stopping
 
     async def life() -> int:
         runtime = ServedRuntime(settings, deck)
-        return await _serve(create_app(runtime), config, runtime, stopping, lambda: _ready(url, runtime))
+        return await _serve(application(runtime), config, runtime, stopping, lambda: _ready(url, runtime))
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(life())

@@ -7,7 +7,7 @@ from html import escape
 
 import quart
 
-from quarterdeck import __version__
+from quarterdeck.version import __version__
 from quarterdeck.web.endpoint import Call, Endpoint, endpoint
 
 _PAGE = """<!doctype html>

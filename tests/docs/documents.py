@@ -1,0 +1,96 @@
+"""The documentation, as tests read it: its sections, tables, links, and the blocks that are marked to be run."""
+
+import re
+from pathlib import Path
+
+import msgspec
+
+REPOSITORY = Path(__file__).parents[2]
+DOCS = REPOSITORY / "docs"
+REFERENCE = DOCS / "reference"
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md"), *REPOSITORY.glob("migrations/*.md")])
+
+_BLOCK = re.compile(
+    r"^(?:<!-- run: (?P<marker>[^>]*?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`[^`\n]*`")
+_SPAN = re.compile(r"`([^`\n]+)`")
+_CELL = re.compile(r"(?<!\\)\|")
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A fenced block; `marker` says how it is run, and is empty where it is not."""
+
+    document: Path
+    line: int
+    marker: str
+    language: str
+    text: str
+
+
+class Section(msgspec.Struct, frozen=True):
+    """What stands between a heading and the next one, of whatever level."""
+
+    heading: str
+    level: int
+    text: str
+
+    def table(self, *columns: str) -> list[list[str]]:
+        """The rows of the table whose header begins with `columns`; raises LookupError where there is none."""
+        for lines in re.findall(r"(?:^\|.*\|\n?)+", self.text, re.MULTILINE):
+            header, _, *rows = [[cell.strip() for cell in _CELL.split(line)[1:-1]] for line in lines.splitlines()]
+            if header[: len(columns)] == list(columns):
+                return rows
+        raise LookupError(f"no table with the columns {columns} under {self.heading!r}")
+
+
+def name(document: Path) -> str:
+    """A document's name for people."""
+    return document.relative_to(REPOSITORY).as_posix()
+
+
+def blocks(document: Path) -> list[Block]:
+    """All fenced blocks of a document, in order."""
+    text = document.read_text()
+    return [
+        Block(document, text.count("\n", 0, found.start()) + 1, found["marker"] or "", found["language"], found["text"])
+        for found in _BLOCK.finditer(text)
+    ]
+
+
+def prose(document: Path) -> str:
+    """A document without its fenced blocks."""
+    return _BLOCK.sub("", document.read_text())
+
+
+def sections(document: Path) -> dict[str, Section]:
+    """The sections of a document by their headings, as plain text."""
+    parts = re.split(r"^(#+) (.+)$", prose(document), flags=re.MULTILINE)[1:]
+    found = [Section(parts[at + 1], len(parts[at]), parts[at + 2]) for at in range(0, len(parts), 3)]
+    assert len({section.heading for section in found}) == len(found), f"{name(document)} has two headings of one text"
+    return {section.heading: section for section in found}
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub and most renderers make them."""
+    titles = sections(document)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def links(document: Path) -> list[str]:
+    """The targets of a document's links, but for those that lead elsewhere."""
+    targets = _LINK.findall(_CODE.sub("", prose(document)))
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+def code_spans(document: Path) -> list[str]:
+    """What stands between backticks in running text."""
+    return _SPAN.findall(prose(document))
+
+
+def code(cell: str) -> str:
+    """The text of a cell that is one code span."""
+    found = re.fullmatch(r"`([^`]+)`", cell)
+    assert found, f"{cell!r} is not one code span"
+    return found[1]
