@@ -22,6 +22,7 @@ from quarterdeck.engine import attempt, completer, executor, producer, reader, s
 from quarterdeck.handlers import built_in
 from quarterdeck.store import embedded, migrator
 from quarterdeck.web import app, index, problems
+from quarterdeck.web.schemas import JobBody
 from tests.docs.documents import DOCS, REFERENCE, REPOSITORY, blocks, code, sections
 
 # Settings
@@ -142,9 +143,7 @@ def job_table(heading: str, column: str) -> list[str]:
 
 
 def test_every_field_of_a_job_is_documented():
-    assert job_table("The document", "Field") == list(
-        import_module("quarterdeck.web.schemas").JobBody.__struct_fields__
-    )
+    assert job_table("The document", "Field") == list(JobBody.__struct_fields__)
 
 
 def test_every_field_of_an_error_is_documented():
