@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
@@ -78,12 +79,21 @@ def main(
         console.width = NARROWEST
     try:
         with asyncio.Runner(loop_factory=LOOP) as runner:
-            report = runner.run(measure(cases, plan, parent))
+            report = runner.run(_stoppable(measure(cases, plan, parent)))
+    except asyncio.CancelledError:
+        raise click.Abort from None
     except EmbeddedError as error:
         raise click.ClickException(str(error)) from None
     show(report, console)
     if file is not None:
         file.write_bytes(report.json())
+
+
+async def _stoppable(work: Coroutine[Any, Any, Report]) -> Report:
+    """Ends by SIGTERM as by Ctrl-C: the server is stopped and its directory removed."""
+    task = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 class Plan(NamedTuple):

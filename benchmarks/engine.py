@@ -123,8 +123,8 @@ async def latency(bench: Bench, jobs: int) -> list[Sample]:
 
 async def _result(engine: Engine, watch: Stopwatch) -> bool:
     """Submits a job and waits for its end; says whether it was handed off."""
-    job = await watch.timed("submit", engine.submit(Submit(kind=KIND)))
-    ended = await engine.wait(job.id, RESULT_TIMEOUT)
+    job = await watch.timed("submit", engine.jobs.submit(Submit(kind=KIND)))
+    ended = await engine.jobs.wait(job.id, RESULT_TIMEOUT)
     assert ended.state is State.COMPLETED, f"a job is {ended.state}"
     return job.state is State.RUNNING
 
@@ -135,7 +135,7 @@ async def _submit_all(engine: Engine, jobs: int, watch: Stopwatch) -> None:
 
     async def caller() -> None:
         for _ in left:
-            await watch.timed("submit", engine.submit(body))
+            await watch.timed("submit", engine.jobs.submit(body))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(CALLERS):

@@ -79,15 +79,15 @@ class Quarterdeck:
         Raises SubmitError where it cannot be accepted, Unavailable where the service does not run or its database
         cannot be reached.
         """
-        return await self._running().submit_by_name(kind, args, **options)
+        return await self._running().jobs.submit_by_name(kind, args, **options)
 
     async def get(self, job_id: uuid.UUID | str) -> Job:
         """The job as it is now. Raises JobNotFound, Unavailable."""
-        return await self._running().get(uuid.UUID(str(job_id)))
+        return await self._running().jobs.get(uuid.UUID(str(job_id)))
 
     async def cancel(self, job_id: uuid.UUID | str) -> Job:
         """Cancels a job, or asks it to stop where it runs. Raises JobNotFound, Unavailable."""
-        return await self._running().cancel(uuid.UUID(str(job_id)))
+        return await self._running().jobs.cancel(uuid.UUID(str(job_id)))
 
     async def gather(self, *submits: Awaitable[JobHandle], return_exceptions: bool = False) -> list[Any]:
         """Submits all, waits for all, and returns their results in order.

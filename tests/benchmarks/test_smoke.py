@@ -1,10 +1,13 @@
 """The benchmarks run, count every job, and write what `compare.py` reads. How fast they are is not looked at."""
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from benchmarks.cases import CASES, COMPARISONS, chosen
@@ -80,6 +83,19 @@ def test_a_run_compared_with_itself_is_all_ones(finished, report):
     lines = [line.split() for line in compared.stdout.splitlines() if line.strip().startswith(("floor/", "engine/"))]
     assert len(lines) == len(report.figures) + len(report.ratios)
     assert {word for line in lines for word in line if word.startswith("~")} == {"~1.00"}
+
+
+def test_a_run_that_is_told_to_stop_leaves_no_server_and_no_files(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "--only", "floor", "--scale", "50", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not (pids := list(tmp_path.glob("*/cluster/postmaster.pid"))) or "ready" not in pids[0].read_text():
+            assert process.poll() is None
+            time.sleep(0.01)
+        server = int(pids[0].read_text().split()[0])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 1
+    assert not psutil.pid_exists(server)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_chosen_figure_brings_the_one_it_is_set_against():

@@ -60,6 +60,10 @@ class Client:
         """GET, with headers by name, `_` for `-`."""
         return await self.call("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
-    async def submit(self, kind: str, args: Any = None, /, *, headers: Any = None, query: str = "", **options: Any) -> Answer:
+    async def submit(
+        self, kind: str, args: Any = None, /, *, headers: Any = None, query: str = "", **options: Any
+    ) -> Answer:
         """POST /v1/jobs."""
-        return await self.call("POST", f"/v1/jobs{query}", body={"kind": kind, "args": args or {}, **options}, headers=headers)
+        return await self.call(
+            "POST", f"/v1/jobs{query}", body={"kind": kind, "args": args or {}, **options}, headers=headers
+        )

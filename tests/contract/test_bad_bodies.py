@@ -61,12 +61,11 @@ NOT_STRICT_JSON = {
 }
 
 
-@pytest.mark.parametrize("client_error", [400])
-async def test_a_body_that_is_not_strict_json_is_a_400(client, stored, subtests, client_error):
+async def test_a_body_that_is_not_strict_json_is_a_400(client, stored, subtests):
     for name, (text, pointers) in NOT_STRICT_JSON.items():
         with subtests.test(name):
             answer = await client.call("POST", "/v1/jobs", text=text)
-            answer.problem(client_error, "malformed-json")
+            answer.problem(400, "malformed-json")
             assert answer.pointers == pointers
     assert await stored() == 0
 
@@ -99,7 +98,6 @@ BREAKING_A_RULE = {
     "null": (b"null", [""]),
     "no kind": (b"{}", ["/kind"]),
     "a kind that is a number": (b'{"kind": 1}', ["/kind"]),
-    "an illegal kind": (b'{"kind": "a b"}', ["/kind"]),
     "an illegal queue": (job(queue="-a"), ["/queue"]),
     "a queue of 129 characters": (job(queue="q" * 129), ["/queue"]),
     "an unknown field": (job(proirity=1), ["/proirity"]),
@@ -134,10 +132,12 @@ async def test_a_body_that_cannot_be_stored_or_breaks_a_rule_is_a_422_that_point
     assert await stored() == 0
 
 
-async def test_a_kind_that_was_never_registered_is_a_422_of_its_own(client, stored):
-    answer = await client.submit("nobody")
+@pytest.mark.parametrize("kind", ["nobody", "a b", "", "k" * 500_000])
+async def test_a_kind_that_was_never_registered_is_a_422_of_its_own(client, stored, kind):
+    answer = await client.submit(kind)
     answer.problem(422, "unknown-kind")
     assert answer.pointers == ["/kind"]
+    assert len(answer.body) < 1000
     assert await stored() == 0
 
 
@@ -180,7 +180,8 @@ async def test_a_body_of_another_media_type_is_a_415(client, stored, subtests):
 
 
 @pytest.mark.parametrize(
-    "media_type", ["application/json", "Application/JSON", "application/json; charset=utf-8", 'application/json;charset="UTF-8"']
+    "media_type",
+    ["application/json", "Application/JSON", "application/json; charset=utf-8", 'application/json;charset="UTF-8"'],
 )
 async def test_json_may_say_that_it_is_utf_8(client, media_type):
     assert (await client.call("POST", "/v1/jobs", text=job(), headers={"Content-Type": media_type})).status == 202

@@ -1,7 +1,6 @@
 """What the documents show works: their Python runs, and their commands do what is printed below them."""
 
 import asyncio
-import json
 import os
 import re
 import signal
@@ -9,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
+from quarterdeck.store.embedded import EmbeddedPostgres
 from tests.docs.documents import DOCS, DOCUMENTS, REPOSITORY, Block, blocks, name
 from tests.support.processes import ServeProcess, cleaned_up, service_environment, start_service
 from tests.support.waiting import eventually
@@ -52,7 +53,7 @@ class Reader:
         self._replacements = replacements
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment = {**service_environment(settings), "PATH": path, "COLUMNS": "200"}
-        self._variables = ""
+        self.variables = ""
 
     async def follow(self, block: Block) -> None:
         """Types each command of a block, and looks whether what comes is what the document shows."""
@@ -68,7 +69,7 @@ class Reader:
         """Runs one command in a shell; returns its exit code, and what it prints."""
         file = self._directory / "variables"
         keep = f"code=$?; declare -p id > {file} 2>/dev/null; exit $code"
-        script = f"{self._variables}{self._replaced(command)}\n{keep}\n"
+        script = f"{self.variables}{self._replaced(command)}\n{keep}\n"
         process = await asyncio.create_subprocess_exec(
             *("bash", "-c", script),
             cwd=self._directory,
@@ -78,7 +79,7 @@ class Reader:
             stderr=subprocess.STDOUT,
         )
         output, _ = await process.communicate()
-        self._variables = file.read_text()
+        self.variables = file.read_text()
         for line in re.findall(r"^export (\w+)=(\S+)$", self._replaced(command), re.MULTILINE):
             self._environment[line[0]] = line[1]
         assert process.returncode is not None
@@ -90,8 +91,10 @@ class Reader:
         return text
 
 
-def reader_of(service: ServeProcess, directory: Path) -> Reader:
-    return Reader(directory, {DEFAULT_URL: service.url}, QUARTERDECK_URL=service.url)
+def reader_of(service: ServeProcess, directory: Path, variables: str = "") -> Reader:
+    reader = Reader(directory, {DEFAULT_URL: service.url}, QUARTERDECK_URL=service.url)
+    reader.variables = variables
+    return reader
 
 
 def serve(directory: Path, app: str, **settings: str) -> ServeProcess:
@@ -120,78 +123,80 @@ def test_a_python_snippet_registers_handlers(block, tmp_path):
     assert ran.returncode == 0, ran.stderr
 
 
-async def test_the_tour_of_the_readme_goes_as_it_says(tmp_path):
+@pytest.fixture
+async def directory(tmp_path):
+    """A directory of the reader's own; what a killed service leaves running there is stopped afterwards."""
+    yield tmp_path
+    if (tmp_path / "data" / "cluster" / "postmaster.pid").exists():
+        left_running = EmbeddedPostgres(tmp_path / "data")
+        await left_running.start()
+        await left_running.stop()
+
+
+@pytest.mark.timeout(120)  # many commands, each a process
+async def test_the_tour_of_the_readme_goes_as_it_says(directory):
     readme = REPOSITORY / "README.md"
-    module = write_file(readme, tmp_path)
-    with cleaned_up(serve(tmp_path, f"{module}:deck")) as service:
+    module = write_file(readme, directory)
+    with cleaned_up(serve(directory, f"{module}:deck")) as service:
         await service.wait_until_ready()
-        reader = reader_of(service, tmp_path)
+        reader = reader_of(service, directory)
         for block in console_blocks(readme):
             await reader.follow(block)
         assert await service.stop() == 0
 
 
-async def test_the_tutorial_goes_as_it_says(tmp_path):
+@pytest.mark.timeout(120)
+async def test_the_tutorial_goes_as_it_says(directory):
     tutorial = DOCS / "tutorials" / "first-job.md"
-    module = write_file(tutorial, tmp_path)
+    module = write_file(tutorial, directory)
     first, look, misfit, cancelled, long, after, cancel = console_blocks(tutorial)
     settings = {"QUARTERDECK_LEASE": "3"}  # not to wait for 15 seconds
-    with cleaned_up(serve(tmp_path, f"{module}:deck", **settings)) as service:
+    with cleaned_up(serve(directory, f"{module}:deck", **settings)) as service:
         await service.wait_until_ready()
-        reader = reader_of(service, tmp_path)
+        reader = reader_of(service, directory)
         await reader.follow(first)
         await reader.follow(look)
-        job = await shown_job(reader)
+        job = await job_of(reader, service)
         assert (job["state"], job["attempt"], job["errors"][0]["type"]) == ("completed", 2, "ConnectionError")
         for block in (misfit, cancelled, long):
             await reader.follow(block)
-        lost = await shown_job(reader)
+        lost = await job_of(reader, service)
         assert lost["state"] == "running"
         service.kill()
-    with cleaned_up(serve(tmp_path, f"{module}:deck", **settings)) as service:
+    with cleaned_up(serve(directory, f"{module}:deck", **settings)) as service:
         await service.wait_until_ready()
-        reader = moved(reader, service)
+        reader = reader_of(service, directory, reader.variables)
 
         async def taken_over() -> bool:
-            job = await shown_job(reader)
+            job = await job_of(reader, service)
             return job["state"] == "running" and job["worker"] != lost["worker"]
 
-        await eventually(taken_over, 20)
-        assert (await shown_job(reader))["attempt"] == 1
+        await eventually(taken_over, 30)
+        assert (await job_of(reader, service))["attempt"] == 1
         await reader.follow(after)
         await reader.follow(cancel)
         service.send(signal.SIGINT)
         assert await service.wait() == 0
 
 
-def moved(reader: Reader, service: ServeProcess) -> Reader:
-    """The same reader, where the service has another port after its restart."""
-    again = reader_of(service, reader._directory)
-    again._variables = reader._variables
-    return again
+async def job_of(reader: Reader, service: ServeProcess) -> dict:
+    """The job whose id the reader has kept."""
+    found = re.search(r'id="([0-9a-f-]{36})"', reader.variables)
+    assert found, "the reader has no id"
+    async with httpx.AsyncClient(base_url=service.url, trust_env=False) as client:
+        return (await client.get(f"/v1/jobs/{found[1]}")).json()
 
 
-async def shown_job(reader: Reader) -> dict:
-    code, output = await reader.type("qd jobs show $id --json")
-    assert code == 0, output
-    return json.loads(output)
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "expected"),
-    [
-        ("sum_of_doubles", "numbers=[1,2,3]", "12"),
-        ("later", "", r'"[0-9a-f-]{36}: 8"'),
-    ],
-)
-async def test_the_handlers_that_submit_get_results(kind, arguments, expected, tmp_path, database_url):
-    (source,) = [block for block in blocks(HANDLERS) if "sum_of_doubles" in block.text and block.marker == "python"]
+async def test_the_handlers_that_submit_get_results(tmp_path, database_url):
+    (source,) = [block for block in PYTHON if block.document == HANDLERS and "sum_of_doubles" in block.text]
     (tmp_path / "mine.py").write_text(source.text)
     with cleaned_up(serve(tmp_path, "mine:deck", QUARTERDECK_DATABASE_URL=database_url)) as service:
         await service.wait_until_ready()
-        code, output = await reader_of(service, tmp_path).type(f"qd submit {kind} {arguments} --wait")
+        reader = reader_of(service, tmp_path)
+        assert await reader.type("qd submit sum_of_doubles numbers=[1,2,3] --wait") == (0, "12\n")
+        code, output = await reader.type("qd submit later --wait")
         assert code == 0, output
-        assert re.fullmatch(expected, output.strip()), output
+        assert re.fullmatch(r'"[0-9a-f-]{36}: 8"', output.strip())
         await service.stop()
 
 

@@ -92,8 +92,8 @@ class Api:
                 if job["state"] in TERMINAL or time.monotonic() >= end:
                     return job
             # An answer before its time comes from a service that stops; the one after it is not there yet.
-            if hold and time.monotonic() - began < min(hold, _PAUSE):
-                time.sleep(_PAUSE)
+            if hold and time.monotonic() - began < _PAUSE:
+                time.sleep(max(0.0, min(_PAUSE, end - time.monotonic())))
 
     def _call(self, method: str, path: str, *, hold: int = 0, json: object = None) -> dict[str, Any]:
         headers = {"Prefer": f"wait={hold}"} if hold else {}

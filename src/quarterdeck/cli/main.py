@@ -50,23 +50,27 @@ def run(arguments: list[str], name: str = "qd") -> int:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a fault of ours is no more use to users as a traceback
         message, code = _explained(error, name)
         with contextlib.suppress(OSError):
-            click.echo(f"{name}: {message}", err=True)
+            click.echo(message, err=True)
     return code if isinstance(code, int) else exits.DONE
 
 
 def _explained(error: BaseException, name: str) -> tuple[str, int]:
-    """What ended a command, in words, and its exit code."""
+    """What ended a command, as it is told, and its exit code."""
     match error:
+        case click.exceptions.NoArgsIsHelpError():
+            return error.format_message(), exits.WRONG_USAGE
         case click.UsageError():
             place = error.ctx.command_path if error.ctx else name
-            return f"{error.format_message()} See `{place} --help`.", exits.WRONG_USAGE
+            words, code = f"{error.format_message()} See `{place} --help`.", exits.WRONG_USAGE
         case click.ClickException():
-            return error.format_message(), exits.WRONG_USAGE
+            words, code = error.format_message(), exits.WRONG_USAGE
         case ConfigError():
-            return str(error), exits.WRONG_USAGE
+            words, code = str(error), exits.WRONG_USAGE
         case CommandError():
-            return error.message, error.exit_code
+            words, code = error.message, error.exit_code
         case click.Abort() | KeyboardInterrupt():
-            return "interrupted", exits.INTERRUPTED
-    fault = f"{type(error).__name__}: {exits.one_line(error)}"
-    return f"this is a fault of {name}, please report it: {fault}", exits.LOOP_DIED
+            words, code = "interrupted", exits.INTERRUPTED
+        case _:
+            fault = f"{type(error).__name__}: {exits.one_line(error)}"
+            words, code = f"this is a fault of {name}, please report it: {fault}", exits.LOOP_DIED
+    return f"{name}: {words}", code

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -62,10 +63,15 @@ def _load_deck(app: str) -> Quarterdeck:
     except ConfigError:
         raise
     except Exception as error:
-        # The place in the user's own code; where a module cannot be parsed, the error says the place itself.
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        words = f"{type(error).__name__}: {exits.one_line(error)} ({at.filename}, line {at.lineno})"
+        words = f"{type(error).__name__}: {exits.one_line(error)}{_place_in_user_code(error)}"
         raise CommandError(f"app {app!r} cannot be imported: {words}", exits.WRONG_USAGE) from error
+
+
+def _place_in_user_code(error: BaseException) -> str:
+    """Where an import failed, as far as that is in files of the user; a syntax error says its place itself."""
+    foreign = ("<frozen", str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib")))
+    places = [at for at in traceback.extract_tb(error.__traceback__) if not at.filename.startswith(foreign)]
+    return f" ({places[-1].filename}, line {places[-1].lineno})" if places else ""
 
 
 def _ready(url: str, runtime: ServedRuntime) -> None:
@@ -130,6 +136,8 @@ def _exit_code(serving: asyncio.Task[None], runtime: ServedRuntime) -> int:
     error: CommandError | None = None
     if runtime.failure is not None:
         error = _failed(runtime)
+        if error.exit_code == exits.LOOP_DIED and not runtime.reached:
+            log.critical("service.failed", exc_info=runtime.failure)  # of a loop, the engine has told that already
     elif serving.done() and not serving.cancelled() and (raised := serving.exception()) is not None:
         error = told(raised)
     if error is None:

@@ -66,7 +66,6 @@ class Executor:
         self._ready: asyncio.Queue[ClaimedJob] = asyncio.Queue(slots + MAX_PREFETCH)
         self._running: dict[uuid.UUID, Attempt] = {}
         self._abandoned: set[asyncio.Task[None]] = set()
-        self._unwanted: set[uuid.UUID] = set()
         self._reserved = 0
         self._draining = False
         self._freed = Signal()
@@ -140,8 +139,7 @@ class Executor:
             job = await self._ready.get()
             if not self._holdings.has(job.id, job.fence):
                 continue  # the lease was lost while it waited
-            if job.id in self._unwanted:
-                self._unwanted.discard(job.id)
+            if self._holdings.is_unwanted(job.id):
                 self._completer.finish(_ended(job, Interrupted(), cancel_requested=True))
                 continue
             self._begin(job)
@@ -194,12 +192,9 @@ class Executor:
     def cancel(self, job_id: uuid.UUID) -> bool:
         """Stops a job because somebody asked for it, whether it runs or waits to begin; False where it is not here."""
         attempt = self._running.get(job_id)
-        if attempt is not None:
-            attempt.stop(Stop.CANCEL)
-        elif job_id in self._holdings:
-            self._unwanted.add(job_id)
-        else:
-            return False
+        if attempt is None:
+            return self._holdings.mark_unwanted(job_id)
+        attempt.stop(Stop.CANCEL)
         return True
 
     def drain(self) -> None:
@@ -213,7 +208,6 @@ class Executor:
         if why is Stop.LEASE_LOST:
             while not self._ready.empty():
                 self._ready.get_nowait()
-            self._unwanted.clear()
         for attempt in list(self._running.values()):
             attempt.stop(why)
 

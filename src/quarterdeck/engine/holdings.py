@@ -13,6 +13,7 @@ class Holdings:
         self._fences: dict[uuid.UUID, int] = {}
         self._queues: dict[uuid.UUID, str] = {}
         self._count: Counter[str] = Counter()
+        self._unwanted: set[uuid.UUID] = set()
 
     def __len__(self) -> int:
         return len(self._fences)
@@ -32,10 +33,22 @@ class Holdings:
         if self._fences.get(job_id) == fence:
             del self._fences[job_id]
             self._count[self._queues.pop(job_id)] -= 1
+            self._unwanted.discard(job_id)
 
     def has(self, job_id: uuid.UUID, fence: int) -> bool:
         """Whether the job is held under this fence."""
         return self._fences.get(job_id) == fence
+
+    def mark_unwanted(self, job_id: uuid.UUID) -> bool:
+        """Somebody asked for the cancel of a job that is held; False where it is not."""
+        held = job_id in self._fences
+        if held:
+            self._unwanted.add(job_id)
+        return held
+
+    def is_unwanted(self, job_id: uuid.UUID) -> bool:
+        """Whether somebody asked for the cancel of this held job."""
+        return job_id in self._unwanted
 
     def of_queue(self, queue: str) -> int:
         """How many jobs of `queue` are held."""
@@ -46,3 +59,4 @@ class Holdings:
         self._fences.clear()
         self._queues.clear()
         self._count.clear()
+        self._unwanted.clear()

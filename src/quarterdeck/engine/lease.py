@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from quarterdeck.clock import DatabaseClock
 from quarterdeck.engine.heartbeat import Beat
@@ -42,10 +43,17 @@ class Lease:
         self._lost: str | None = None
         self._beats = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._first = asyncio.Event()
 
     def worker(self) -> str | None:
         """The worker id to claim under; None while there is no lease."""
         return self._worker
+
+    async def begun(self, timeout: float) -> None:
+        """Waits for the first beat, at most `timeout` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._first.wait()
 
     def may_rescue(self) -> bool:
         """Whether this process has beaten twice since the database came back."""
@@ -62,6 +70,7 @@ class Lease:
         self._timer = asyncio.get_running_loop().call_later(max(0.0, left), self.lose, beat.worker)
         if beat.worker != self._worker:
             self._worker = beat.worker
+            self._first.set()
             self._on_new()
 
     def lose(self, worker: str) -> None:

@@ -7,22 +7,21 @@ import os
 import secrets
 import socket
 import time
-import uuid
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from quarterdeck.clock import DatabaseClock
 from quarterdeck.config import Settings, parse_queues
-from quarterdeck.domain.errors import Draining, JobNotFound, Unavailable
-from quarterdeck.domain.job import DEFAULT_TENANT, IdSource, Job, NewJob
+from quarterdeck.domain.errors import Unavailable
+from quarterdeck.domain.job import IdSource
 from quarterdeck.domain.state import TERMINAL, State
-from quarterdeck.domain.submission import Submit, parse
 from quarterdeck.engine.attempt import ABANDON_AFTER, Stop
+from quarterdeck.engine.calls import Calls
 from quarterdeck.engine.completer import Completer
 from quarterdeck.engine.executor import Executor
-from quarterdeck.engine.handle import JobHandle
 from quarterdeck.engine.heartbeat import BEATS_PER_LEASE, Heartbeat
 from quarterdeck.engine.holdings import Holdings
+from quarterdeck.engine.jobs import Jobs
 from quarterdeck.engine.kinds import KindDirectory
 from quarterdeck.engine.lease import Lease
 from quarterdeck.engine.partitions import Partitions
@@ -32,7 +31,7 @@ from quarterdeck.engine.reader import Reader
 from quarterdeck.engine.reconciler import Reconciler
 from quarterdeck.engine.registry import Registry
 from quarterdeck.engine.rescuer import Rescuer
-from quarterdeck.engine.submitter import SUBMIT_TIMEOUT, Submitter
+from quarterdeck.engine.submitter import Submitter
 from quarterdeck.engine.tasks import Signal, Tasks
 from quarterdeck.engine.tick import Tick
 from quarterdeck.engine.waiters import Waiters
@@ -45,8 +44,6 @@ from quarterdeck.store.workers import WorkerIdentity
 from quarterdeck.telemetry.log import get_logger
 
 log = get_logger(__name__)
-
-T = TypeVar("T")
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that a stop waits for submits under way."""
@@ -76,8 +73,8 @@ class Engine:
         self._version = version
         self._registry = registry
         self._tasks = Tasks(self._on_death)
-        self._calls: set[asyncio.Task[Any]] = set()
-        self._jobs = JobStore(api)
+        self._calls = Calls()
+        store = JobStore(api)
         self._kinds = KindStore(api)
         self._attempts = AttemptStore(work)
         self._upkeep = UpkeepStore(work)
@@ -98,8 +95,8 @@ class Engine:
             on_beat=self._lease.beat,
             on_lost=self._lease.lose,
         )
-        self._waiters = Waiters(self._jobs)
-        self._reader = Reader(self._jobs)
+        self._waiters = Waiters(store)
+        self._reader = Reader(store)
         self._completer = Completer(self._attempts, self._upkeep, self._holdings, self._on_written)
         self._executor = Executor(
             settings.concurrency if self._runs else 0,
@@ -108,7 +105,7 @@ class Engine:
             completer=self._completer,
             clock=self.clock,
             resources=resources,
-            submit=self.submit_by_name,
+            submit=lambda kind, args=None, **options: self.jobs.submit_by_name(kind, args, **options),
         )
         self._producers = Producers(parse_queues(settings.queues), self._make_producer, self._tasks, enabled=self._runs)
         self._executor.hungry = self._producers.feed
@@ -131,7 +128,7 @@ class Engine:
             on_written=self._on_written,
         )
         self._submitter = Submitter(
-            self._jobs,
+            store,
             self._upkeep,
             directory=KindDirectory(registry, self._kinds),
             ids=IdSource(self.clock.milliseconds),
@@ -140,6 +137,14 @@ class Engine:
             lanes=self._producers,
             worker=self._lease.worker,
             due=lambda job: self._tick.expect(job.run_at),
+        )
+        self.jobs = Jobs(
+            store,
+            calls=self._calls,
+            submitter=self._submitter,
+            reader=self._reader,
+            waiters=self._waiters,
+            cancel_here=self._executor.cancel,
         )
 
     # Life
@@ -163,6 +168,8 @@ class Engine:
             self._tasks.spawn("executor", self._executor.run())
             self._tasks.spawn("reconciler", self._reconciler.run())
         self._started = True
+        self._calls.open()
+        await self._lease.begun(LEAVE_TIMEOUT)
 
     def drain(self) -> None:
         """Claims nothing more, gives back what was claimed and not begun, and ends long polls. Idempotent."""
@@ -200,7 +207,7 @@ class Engine:
             self._started = False
         self._lease.close()
         await self._tasks.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._calls.close()
 
     async def _end_attempts(self, grace: float) -> None:
         idle = asyncio.create_task(self._executor.wait_idle(grace))
@@ -232,84 +239,11 @@ class Engine:
         await self._died.wait()
         return self._death or RuntimeError("a loop died")
 
-    # What callers ask
-
-    async def check(self, body: Submit, *, tenant: str = DEFAULT_TENANT) -> NewJob:
-        """Every check of a submit, and nothing stored. Raises SubmitError, Unavailable."""
-        self._require_start()
-        return await self._submitter.check(body, tenant=tenant)
-
-    async def submit(
-        self,
-        body: Submit,
-        *,
-        tenant: str = DEFAULT_TENANT,
-        parent: uuid.UUID | None = None,
-        traceparent: str | None = None,
-    ) -> Job:
-        """Stores a job; it is durable when this returns. Raises SubmitError, Draining, Unavailable."""
-        self._require_start()
-        return await self._submitter.submit(body, tenant=tenant, parent=parent, traceparent=traceparent)
-
-    async def submit_by_name(
-        self,
-        kind: str,
-        args: Mapping[str, Any] | None = None,
-        *,
-        tenant: str = DEFAULT_TENANT,
-        parent: uuid.UUID | None = None,
-        **options: Any,
-    ) -> JobHandle:
-        """Submits from Python; `options` are the submit options of the contract, section 4."""
-        document = {"kind": kind, "args": dict(args or {}), **options}
-        job = await self.submit(parse(document), tenant=tenant, parent=parent)
-        return JobHandle(self, job.id, tenant)
-
-    async def get(self, job_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT) -> Job:
-        """The job as it is now. Raises JobNotFound, Unavailable."""
-        self._require_start()
-        job = await self._reader.get(job_id, tenant)
-        if job is None:
-            raise JobNotFound(f"there is no job {job_id}")
-        return job
-
-    async def wait(self, job_id: uuid.UUID, timeout: float | None, *, tenant: str = DEFAULT_TENANT) -> Job:
-        """The job once it has ended, or as it is after `timeout` seconds, or when this process stops."""
-        with self._waiters.expect(job_id) as end:
-            job = await self.get(job_id, tenant=tenant)
-            if job.terminal:
-                return job
-            try:
-                if not await end.wait(timeout):
-                    return await self.get(job_id, tenant=tenant)
-            except Draining:
-                return job
-        return await self.get(job_id, tenant=tenant)
-
-    async def cancel(self, job_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT) -> Job:
-        """Cancels a waiting job at once, asks a running one to stop, leaves an ended one.
-
-        Raises JobNotFound, Unavailable.
-        """
-        self._require_start()
-        job = None
-        # A job that moves between the look and the lock is looked at again; it cannot do so for ever.
-        for _ in range(5):
-            answer = await self._call(self._jobs.cancel_job(job_id, tenant))
-            if answer is not None and answer.state in TERMINAL:
-                self._waiters.ended([job_id])
-            job = await self.get(job_id, tenant=tenant)
-            if job.state is State.RUNNING:
-                self._executor.cancel(job_id)
-            if answer is not None or job.terminal or job.state is State.RUNNING:
-                return job
-        raise Unavailable("the job changes too fast to be cancelled; try again")
-
     async def readiness(self) -> dict[str, Literal["ok", "starting", "draining", "unavailable"]]:
         """What `/readyz` tells: of the database and of the engine."""
         database: Literal["ok", "unavailable"] = "ok"
         try:
-            await self._call(self._kinds.ping())
+            await self._calls.call(self._kinds.ping())
         except Unavailable:
             database = "unavailable"
         engine: Literal["ok", "starting", "draining", "unavailable"] = "ok"
@@ -320,23 +254,6 @@ class Engine:
         elif self._lease.worker() is None:
             engine = "unavailable"
         return {"database": database, "engine": engine}
-
-    def _require_start(self) -> None:
-        if not self._started:
-            raise Unavailable("the service has not reached its database yet")
-
-    async def _call(self, statement: Coroutine[Any, Any, T]) -> T:
-        """Runs a statement to its end even where the caller goes away; turns trouble into Unavailable within 2 s."""
-        task = asyncio.create_task(statement)
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
-        try:
-            async with asyncio.timeout(SUBMIT_TIMEOUT):
-                return await asyncio.shield(task)
-        except Exception as error:
-            if pool.is_passing(error) or pool.is_conflict(error):
-                raise Unavailable("the database cannot be reached") from error
-            raise
 
     # What parts tell each other
 

@@ -62,9 +62,9 @@ async def submit_job(call: Call, body: Submit, query: SubmitQuery) -> quart.Resp
     """202 with the job as it was stored; with `Prefer: wait=N`, 200 with the ended job if it ends in time."""
     engine = call.service.engine
     if query.dry_run:
-        new = await engine.check(body, tenant=call.principal.tenant)
+        new = await engine.jobs.check(body, tenant=call.principal.tenant)
         return json_response(200, job_body(planned(new, engine.clock.now())))
-    job = await engine.submit(body, tenant=call.principal.tenant, traceparent=_traceparent(call))
+    job = await engine.jobs.submit(body, tenant=call.principal.tenant, traceparent=_traceparent(call))
     headers = {"Location": f"{call.request.root_path}{call.request.path}/{job.id}"}
     seconds = wait_seconds(call.request.headers.getlist("Prefer"))
     if seconds is not None:
@@ -83,11 +83,11 @@ async def get_job(call: Call, job_id: uuid.UUID) -> quart.Response:
     known = call.request.if_none_match
     seconds = wait_seconds(call.request.headers.getlist("Prefer"))
     if not seconds:
-        job = await call.service.engine.get(job_id, tenant=call.principal.tenant)
+        job = await call.service.engine.jobs.get(job_id, tenant=call.principal.tenant)
     elif known:
         job = await _wait_for_change(call, job_id, seconds)
     else:
-        job = await call.service.engine.wait(job_id, seconds, tenant=call.principal.tenant)
+        job = await call.service.engine.jobs.wait(job_id, seconds, tenant=call.principal.tenant)
     headers = {"ETag": f'"{_tag(job)}"', "Cache-Control": "private, no-cache"}
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds}"
@@ -114,7 +114,9 @@ async def get_result(call: Call, job_id: uuid.UUID) -> quart.Response:
         headers["Preference-Applied"] = f"wait={seconds}"
     engine = call.service.engine
     tenant = call.principal.tenant
-    job = await (engine.wait(job_id, seconds, tenant=tenant) if seconds else engine.get(job_id, tenant=tenant))
+    job = await (
+        engine.jobs.wait(job_id, seconds, tenant=tenant) if seconds else engine.jobs.get(job_id, tenant=tenant)
+    )
     if not job.terminal:
         return json_response(202, job_body(job), {**headers, "Retry-After": str(RETRY_AFTER)})
     if job.state is State.COMPLETED:
@@ -137,7 +139,7 @@ async def get_result(call: Call, job_id: uuid.UUID) -> quart.Response:
 )
 async def cancel_job(call: Call, job_id: uuid.UUID) -> quart.Response:
     """200 with the cancelled job, or one that had ended unchanged; 202 where a running one was asked to stop."""
-    job = await call.service.engine.cancel(job_id, tenant=call.principal.tenant)
+    job = await call.service.engine.jobs.cancel(job_id, tenant=call.principal.tenant)
     return json_response(202 if job.state is State.RUNNING else 200, job_body(job))
 
 
@@ -147,7 +149,7 @@ ENDPOINTS = (submit_job, get_job, get_result, cancel_job)
 async def _wait_for_stored(call: Call, job: Job, seconds: int) -> Job:
     """The job once it has ended, or as it is when the time is over; it is stored, so no trouble takes it back."""
     try:
-        return await call.service.engine.wait(job.id, seconds, tenant=call.principal.tenant)
+        return await call.service.engine.jobs.wait(job.id, seconds, tenant=call.principal.tenant)
     except Unavailable:
         return job
 
@@ -156,12 +158,12 @@ async def _wait_for_change(call: Call, job_id: uuid.UUID, seconds: int) -> Job:
     """The job once it is not as the caller knows it, or when the time is over."""
     engine = call.service.engine
     until = time.monotonic() + seconds
-    job = await engine.get(job_id, tenant=call.principal.tenant)
+    job = await engine.jobs.get(job_id, tenant=call.principal.tenant)
     while not job.terminal and call.request.if_none_match.contains_weak(_tag(job)) and not call.service.draining:
         left = until - time.monotonic()
         if left <= 0:
             break
-        job = await engine.wait(job_id, min(left, LOOK_EVERY), tenant=call.principal.tenant)
+        job = await engine.jobs.wait(job_id, min(left, LOOK_EVERY), tenant=call.principal.tenant)
     return job
 
 

@@ -13,6 +13,7 @@ from quarterdeck.telemetry.log import get_logger
 
 log = get_logger(__name__)
 
+_LONGEST = 500
 CONTENT_TYPE = "application/problem+json"
 
 
@@ -104,14 +105,19 @@ class Refusal(Exception):
             type=f"/problems/{family.slug}",
             title=family.title,
             status=family.status,
-            detail=detail,
-            errors=list(errors),
+            detail=_cut(detail),
+            errors=[FieldError(_cut(error.pointer), _cut(error.detail)) for error in errors],
             **members,
         )
 
     def body(self) -> bytes:
         """The document, encoded."""
         return msgspec.json.encode(self.problem)
+
+
+def _cut(text: str) -> str:
+    """What was sent is quoted in part only, however long it was."""
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def refusal_of(error: Exception) -> Refusal:  # noqa: PLR0911 - a table

@@ -60,13 +60,13 @@ async def test_many_submits_at_once_share_commits_and_all_complete(database_url,
 
     async with running(database_url, deck, concurrency=10) as runtime:
         inserts = []
-        insert = runtime.engine._jobs.insert_jobs
+        insert = runtime.engine._submitter._jobs.insert_jobs
 
         async def counted(jobs, *rest):
             inserts.append(len(jobs))
             return await insert(jobs, *rest)
 
-        runtime.engine._jobs.insert_jobs = counted
+        runtime.engine._submitter._jobs.insert_jobs = counted
         handles = await asyncio.gather(*(noop.submit(number=number) for number in range(300)))
         assert await asyncio.gather(*(handle.result(timeout=30) for handle in handles)) == list(range(300))
         assert len(inserts) < 10
@@ -348,7 +348,7 @@ async def test_arguments_that_only_the_worker_can_refuse_end_the_job_as_rejected
     async with running(database_url, deck, role="web") as web:
         handle = await typed.submit(count=1)
         await connection.execute('update quarterdeck.job set args = \'{"count": "one"}\' where id = $1', handle.id)
-        assert (await web.engine.get(handle.id)).state is State.AVAILABLE
+        assert (await web.engine.jobs.get(handle.id)).state is State.AVAILABLE
         async with running(database_url, _copy_of(typed)):
             with pytest.raises(JobDiscarded) as caught:
                 await handle.result(timeout=10)

@@ -34,7 +34,7 @@ async def test_a_stop_gives_interrupted_jobs_back_with_their_attempt(database_ur
         await eventually(lambda: runs == ["a"])
         await runtime.stop(grace=0)
         async with running(database_url, role="web") as web:
-            job = await web.engine.get(handle.id)
+            job = await web.engine.jobs.get(handle.id)
             assert (job.state, job.state_reason, job.attempt, job.errors) == (
                 State.AVAILABLE,
                 Reason.INTERRUPTED,
@@ -43,7 +43,7 @@ async def test_a_stop_gives_interrupted_jobs_back_with_their_attempt(database_ur
             )
     deck.resources["release"].set()
     async with running(database_url, deck) as again:
-        job = await again.engine.wait(handle.id, 10)
+        job = await again.engine.jobs.wait(handle.id, 10)
         assert (job.state, job.attempt) == (State.COMPLETED, 1)
     assert runs == ["a", "a"]
 
@@ -58,7 +58,7 @@ async def test_a_stop_waits_for_running_jobs_within_the_grace_period(database_ur
         deck.resources["release"].set()
         await stopping
         async with running(database_url, role="web") as web:
-            assert (await web.engine.get(handle.id)).state is State.COMPLETED
+            assert (await web.engine.jobs.get(handle.id)).state is State.COMPLETED
     assert runs == ["a"]
 
 
@@ -149,7 +149,7 @@ async def test_jobs_of_a_dead_worker_are_rescued_with_their_attempt(database_url
 
 
 async def _crashed(runtime, handle):
-    job = await runtime.engine.get(handle.id)
+    job = await runtime.engine.jobs.get(handle.id)
     return job.state is State.AVAILABLE and job.state_reason is Reason.CRASHED
 
 
@@ -170,9 +170,9 @@ async def test_a_claim_whose_reply_was_lost_is_reconciled_and_runs(database_url,
     async with running(database_url, role="web") as web:
         async with running(database_url, deck):
             pass  # makes the kind known
-        handle = await web.engine.submit_by_name("hold", {"name": "a"})
+        handle = await web.engine.jobs.submit_by_name("hold", {"name": "a"})
     async with running(database_url, deck, lease=3.0) as runtime:
-        job = await runtime.engine.wait(handle.id, 15)
+        job = await runtime.engine.jobs.wait(handle.id, 15)
         assert (job.state, job.attempt, job.crashes) == (State.COMPLETED, 1, 0)
     assert len(lost) == 1
     assert runs == ["a"]
@@ -249,7 +249,7 @@ async def test_one_job_the_database_refuses_does_not_hurt_its_group(database_url
         )
         assert [type(answer).__name__ for answer in answers] == ["Job", "Job", "InvalidSubmit", "Job", "Job"]
         for job in good:
-            assert (await runtime.engine.wait(job.id, 10)).state is State.COMPLETED
+            assert (await runtime.engine.jobs.wait(job.id, 10)).state is State.COMPLETED
 
 
 def _body(**args):
@@ -305,7 +305,7 @@ async def _result(handle):
 async def test_an_idle_process_runs_fewer_than_two_statements_a_second(database_url, connection):
     async with running(database_url) as runtime:
         for queue in range(50):
-            await runtime.engine.submit_by_name("quarterdeck.echo", {}, queue=f"queue-{queue}", delay="1h")
+            await runtime.engine.jobs.submit_by_name("quarterdeck.echo", {}, queue=f"queue-{queue}", delay="1h")
         loop = asyncio.get_running_loop()
         ticks = []
         look = runtime.engine._upkeep.tick

@@ -146,7 +146,7 @@ async def test_a_waiting_job_is_cancelled_at_once(database_url):
         with pytest.raises(JobCancelled):
             await handle.result(timeout=1)
         with pytest.raises(JobNotFound):
-            await runtime.engine.cancel(handle.id, tenant="somebody-else")
+            await runtime.engine.jobs.cancel(handle.id, tenant="somebody-else")
     assert order == []
 
 
@@ -183,9 +183,9 @@ async def test_a_job_that_runs_elsewhere_is_cancelled_through_the_database(datab
     async with running(database_url, deck), running(database_url, role="web") as web:
         handle = await wait_for_it.submit()
         await started.wait()
-        asked = await web.engine.cancel(handle.id)
+        asked = await web.engine.jobs.cancel(handle.id)
         assert asked.state is State.RUNNING
-        ended = await web.engine.wait(handle.id, 10)
+        ended = await web.engine.jobs.wait(handle.id, 10)
         assert (ended.state, ended.state_reason) == (State.CANCELLED, Reason.CANCEL_REQUESTED)
 
 

@@ -112,11 +112,12 @@ async def several(*args): ...
 async def positional_only_context(ctx, /, a): ...
 async def several_contexts(*ctx): ...
 async def named_contexts(**ctx): ...
+async def mangled(__a: int): ...  # noqa: PYI063 - not the old way to say "positional-only"
 
 
 @pytest.mark.parametrize(
     "function",
-    [positional_only, several, positional_only_context, several_contexts, named_contexts],
+    [positional_only, several, positional_only_context, several_contexts, named_contexts, mangled],
     ids=lambda function: function.__name__,
 )
 def test_a_parameter_that_cannot_be_given_by_name_is_refused(function):
@@ -318,16 +319,16 @@ def test_a_handler_without_parameters_takes_no_arguments():
 
 
 def test_names_that_begin_with_an_underscore_or_are_called_self_are_names_too():
-    async def function(self: int, _a: int = 1, __b: int = 2): ...
+    async def function(self: int, _a: int = 1): ...
 
-    assert bind(function, {"self": 5}) == {"self": 5, "_a": 1, "__b": 2}
+    assert bind(function, {"self": 5}) == {"self": 5, "_a": 1}
 
 
 # --- the schema
 
 
 def test_the_schema_says_what_the_signature_says():
-    async def function(ctx, size: Size, name: str, count: int = 1, tags: list[str] = ["a"]): ...  # noqa: B006 - as users write it
+    async def function(ctx, size: Size, name: str, count: int = 1, tags: list[str] = []): ...  # noqa: B006 - as users write it
 
     assert handler(function).schema() == {
         "type": "object",
@@ -335,7 +336,7 @@ def test_the_schema_says_what_the_signature_says():
             "size": {"$ref": "#/$defs/Size"},
             "name": {"type": "string"},
             "count": {"type": "integer", "default": 1},
-            "tags": {"type": "array", "items": {"type": "string"}, "default": ["a"]},
+            "tags": {"type": "array", "items": {"type": "string"}},
         },
         "required": ["size", "name"],
         "additionalProperties": False,

@@ -14,7 +14,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
 # Text of all code points: NUL and lone surrogates among them.
 ANY_TEXT = st.text(st.characters(codec=None, categories=None))
 DOCUMENTS = st.recursive(
-    SCALARS | ANY_TEXT, lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner), max_leaves=20
+    SCALARS | ANY_TEXT, lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner), max_leaves=8
 )
 
 

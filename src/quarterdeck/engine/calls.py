@@ -1,0 +1,47 @@
+"""Calls: statements on behalf of callers who may go away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from quarterdeck.domain.errors import Unavailable
+from quarterdeck.engine.submitter import SUBMIT_TIMEOUT
+from quarterdeck.store import pool
+
+T = TypeVar("T")
+
+
+class Calls:
+    """Runs statements to their end even where the caller is cancelled, so that no connection is left half-read."""
+
+    def __init__(self) -> None:
+        self._open = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def open(self) -> None:
+        """The schema is there: calls are answered from now on."""
+        self._open = True
+
+    def require_open(self) -> None:
+        """Raises Unavailable until `open`."""
+        if not self._open:
+            raise Unavailable("the service has not reached its database yet")
+
+    async def call(self, statement: Coroutine[Any, Any, T]) -> T:
+        """What the statement returns; trouble with the database is Unavailable, within 2 s."""
+        task = asyncio.create_task(statement)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            async with asyncio.timeout(SUBMIT_TIMEOUT):
+                return await asyncio.shield(task)
+        except Exception as error:
+            if pool.is_passing(error) or pool.is_conflict(error):
+                raise Unavailable("the database cannot be reached") from error
+            raise
+
+    async def close(self) -> None:
+        """Waits for the statements under way; each has its own time limit."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)

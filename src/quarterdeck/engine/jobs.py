@@ -1,0 +1,111 @@
+"""Jobs: what callers may ask about jobs, whichever way they come."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from quarterdeck.domain.errors import Draining, JobNotFound, Unavailable
+from quarterdeck.domain.job import DEFAULT_TENANT, Job, NewJob
+from quarterdeck.domain.state import TERMINAL, State
+from quarterdeck.domain.submission import Submit, parse
+from quarterdeck.engine.calls import Calls
+from quarterdeck.engine.handle import JobHandle
+from quarterdeck.engine.reader import Reader
+from quarterdeck.engine.submitter import Submitter
+from quarterdeck.engine.waiters import Waiters
+from quarterdeck.store.jobs import JobStore
+
+TRIES = 5
+"""How often a job that moves between a look and a lock is looked at again."""
+
+
+class Jobs:
+    """Submit, look up, wait for and cancel jobs. Every method raises Unavailable where the database is out."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        *,
+        calls: Calls,
+        submitter: Submitter,
+        reader: Reader,
+        waiters: Waiters,
+        cancel_here: Callable[[uuid.UUID], bool],
+    ) -> None:
+        self._store = store
+        self._calls = calls
+        self._submitter = submitter
+        self._reader = reader
+        self._waiters = waiters
+        self._cancel_here = cancel_here
+
+    async def check(self, body: Submit, *, tenant: str = DEFAULT_TENANT) -> NewJob:
+        """Every check of a submit, and nothing stored. Raises SubmitError."""
+        self._calls.require_open()
+        return await self._submitter.check(body, tenant=tenant)
+
+    async def submit(
+        self,
+        body: Submit,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        parent: uuid.UUID | None = None,
+        traceparent: str | None = None,
+    ) -> Job:
+        """Stores a job; it is durable when this returns. Raises SubmitError, Draining."""
+        self._calls.require_open()
+        return await self._submitter.submit(body, tenant=tenant, parent=parent, traceparent=traceparent)
+
+    async def submit_by_name(
+        self,
+        kind: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        parent: uuid.UUID | None = None,
+        **options: Any,
+    ) -> JobHandle:
+        """Submits from Python; `options` are the submit options of the contract, section 4. Raises SubmitError."""
+        document = {"kind": kind, "args": dict(args or {}), **options}
+        job = await self.submit(parse(document), tenant=tenant, parent=parent)
+        return JobHandle(self, job.id, tenant)
+
+    async def get(self, job_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT) -> Job:
+        """The job as it is now. Raises JobNotFound."""
+        self._calls.require_open()
+        job = await self._reader.get(job_id, tenant)
+        if job is None:
+            raise JobNotFound(f"there is no job {job_id}")
+        return job
+
+    async def wait(self, job_id: uuid.UUID, timeout: float | None, *, tenant: str = DEFAULT_TENANT) -> Job:
+        """The job once it has ended, or as it is after `timeout` seconds, or when this process stops.
+
+        Raises JobNotFound.
+        """
+        with self._waiters.expect(job_id) as end:
+            job = await self.get(job_id, tenant=tenant)
+            if job.terminal:
+                return job
+            try:
+                if not await end.wait(timeout):
+                    return await self.get(job_id, tenant=tenant)
+            except Draining:
+                return job
+        return await self.get(job_id, tenant=tenant)
+
+    async def cancel(self, job_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT) -> Job:
+        """Cancels a waiting job at once, asks a running one to stop, leaves an ended one. Raises JobNotFound."""
+        self._calls.require_open()
+        for _ in range(TRIES):
+            answer = await self._calls.call(self._store.cancel_job(job_id, tenant))
+            if answer is not None and answer.state in TERMINAL:
+                self._waiters.ended([job_id])
+            job = await self.get(job_id, tenant=tenant)
+            if job.state is State.RUNNING:
+                self._cancel_here(job_id)
+            if answer is not None or job.terminal or job.state is State.RUNNING:
+                return job
+        raise Unavailable("the job changes too fast to be cancelled; try again")

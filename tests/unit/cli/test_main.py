@@ -1,0 +1,125 @@
+"""The command line as a whole: it answers fast, and errors are one line and an exit code."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from quarterdeck import __version__
+from quarterdeck.cli import exits
+from quarterdeck.cli.exits import CommandError
+from quarterdeck.cli.main import commands, run
+from quarterdeck.config import ConfigError
+
+SLOW = ("quart", "hypercorn", "httpx", "rich", "asyncpg", "structlog", "uvloop")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--help"], 0), (["--version"], 0), (["serve", "--help"], 0), (["submit", "-h"], 0), (["jobs"], 2)],
+)
+def test_help_does_not_wait_for_what_is_slow_to_import(arguments, code):
+    program = (
+        "import sys; from quarterdeck.cli.main import run; code = run(sys.argv[1:]);"
+        f"slow = [name for name in {SLOW!r} if name in sys.modules]; sys.exit(f'imported: {{slow}}' if slow else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "imported:" not in done.stderr
+
+
+@pytest.mark.parametrize("group", [[], ["jobs"], ["migrate"], ["config"]])
+def test_a_group_alone_lists_its_commands(group, capsys):
+    assert run(group) == exits.WRONG_USAGE
+    assert capsys.readouterr().err.startswith("Usage: qd")
+
+
+def test_what_is_called_slow_is_imported_by_the_commands_themselves():
+    program = f"import sys, quarterdeck.cli.service; print([name for name in {SLOW!r} if name not in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert set(eval(done.stdout)) <= {"httpx", "uvloop"}
+
+
+def test_the_version_is_the_package_s(capsys):
+    assert run(["--version"]) == exits.DONE
+    assert capsys.readouterr().out == f"qd {__version__}\n"
+
+
+def test_both_names_of_the_program_are_installed():
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == dict.fromkeys(("quarterdeck", "qd"), "quarterdeck.cli.main:main")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["serv"], ["No such command 'serv'", "Did you mean 'serve'?", "`qd --help`"]),
+        (["serve", "--bnd", "x"], ["--bnd", "Did you mean '--bind'?", "`qd serve --help`"]),
+        (["submit"], ["KIND", "`qd submit --help`"]),
+        (["submit", "k", "not-a-pair"], ["'not-a-pair' is no key=value"]),
+        (["submit", "k", "a=1", "a=2"], ["'a' is given twice"]),
+        (["submit", "k", "--args", "[1]"], ["must be a JSON object"]),
+        (["submit", "k", "--args", "{"], ["--args is not JSON"]),
+        (["submit", "k", "--args", '{"a": NaN}'], ["--args is not JSON", "NaN"]),
+        (["submit", "k", "--args", "@/does/not/exist"], ["/does/not/exist", "No such file"]),
+        (["submit", "k", "--priority", "high"], ["--priority", "'high'"]),
+        (["submit", "k", "--wait=soon"], ["--wait", "'soon' is not a duration"]),
+        (["submit", "k", "--url", "ftp://x"], ["'ftp://x' is no URL of a service"]),
+        (["submit", "k", "--url", "http://[::1"], ["is no URL"]),
+        (["jobs", "show", "x", "--api-key", "ключ-ключ-ключ-ключ"], ["API key"]),
+        (["config", "show", "--config", "/does/not/exist.toml"], ["/does/not/exist.toml", "cannot be read"]),
+        (["migrate", "status", "--database-url", "mysql://x"], ["database_url", "postgresql://"]),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, words, capsys):
+    assert run(arguments) == exits.WRONG_USAGE
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("qd: ")
+    assert told.err.count("\n") == 1
+    for word in words:
+        assert word in told.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (CommandError("no service", exits.NO_SERVICE), 3, "qd: no service\n"),
+        (ConfigError("bad setting"), 2, "qd: bad setting\n"),
+        (KeyboardInterrupt(), 130, "qd: interrupted\n"),
+        (click.Abort(), 130, "qd: interrupted\n"),
+        (ZeroDivisionError("by\nzero"), 5, "qd: this is a fault of qd, please report it: ZeroDivisionError: by zero\n"),
+    ],
+)
+def test_every_way_to_fail_has_its_exit_code_and_no_traceback(error, code, line, capsys, monkeypatch):
+    @click.command()
+    def broken():
+        raise error
+
+    monkeypatch.setitem(commands.commands, "broken", broken)
+    assert run(["broken"]) == code
+    assert capsys.readouterr().err.lstrip("\n") == line
+
+
+def test_a_command_may_return_its_exit_code(monkeypatch):
+    monkeypatch.setitem(commands.commands, "four", click.Command("four", callback=lambda: 4))
+    assert run(["four"]) == 4
+
+
+def test_the_exit_codes_are_those_of_the_contract():
+    names = ("DONE", "JOB_FAILED", "WRONG_USAGE", "NO_SERVICE", "WRONG_SCHEMA", "LOOP_DIED", "INTERRUPTED")
+    assert [getattr(exits, name) for name in names] == [0, 1, 2, 3, 4, 5, 130]
+
+
+def test_every_command_says_what_it_does():
+    def walk(command, path):
+        yield path, command
+        for name, below in getattr(command, "commands", {}).items():
+            yield from walk(below, f"{path} {name}")
+
+    for path, command in walk(commands, "qd"):
+        assert command.help, path
+        assert all(option.help for option in command.params if isinstance(option, click.Option)), path
