@@ -15,13 +15,11 @@ import asyncpg
 from benchmarks.bench import Bench
 from benchmarks.measure import Sample, Stopwatch
 from quarterdeck.domain.job import (
-    DEFAULT_MAX_ATTEMPTS,
-    DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
-    DEFAULT_TENANT,
-    DEFAULT_TIMEOUT,
+    NewJob,
 )
 from quarterdeck.domain.state import State
+from quarterdeck.store.jobs import columns_of
 from quarterdeck.store.queries import SQL
 
 KIND = "noop"
@@ -35,28 +33,8 @@ Group = list[list[Any]]
 
 def columns(bench: Bench, count: int, *, hand_off: bool = False) -> Group:
     """`count` new jobs without arguments."""
-    ids = [bench.ids.next() for _ in range(count)]
-    none: list[Any] = [None] * count
-    return [
-        ids,
-        [DEFAULT_QUEUE] * count,
-        [DEFAULT_TENANT] * count,
-        [KIND] * count,
-        [{}] * count,  # args
-        [DEFAULT_PRIORITY] * count,
-        none,  # run_at
-        none,  # delay
-        none,  # expires_at
-        none,  # ttl
-        [DEFAULT_TIMEOUT] * count,
-        [DEFAULT_MAX_ATTEMPTS] * count,
-        none,  # retry
-        none,  # tags
-        none,  # metadata
-        none,  # traceparent
-        none,  # parent_id
-        [hand_off] * count,
-    ]
+    jobs = [NewJob(id=bench.ids.next(), kind=KIND, args={}) for _ in range(count)]
+    return [list(column) for column in zip(*(columns_of(job, hand_off=hand_off) for job in jobs), strict=True)]
 
 
 def backlog(bench: Bench, jobs: int, group: int, *, hand_off: bool = False) -> list[Group]:

@@ -98,6 +98,8 @@ create table quarterdeck.job_history (
   constraint job_history_names check (queue <> '' and kind <> '' and tenant <> '')
 ) partition by range (id);
 
+-- Rows come in the order in which they end: which ended lately costs next to nothing to know.
+create index job_history_finalized on quarterdeck.job_history using brin (finalized_at);
 create index job_history_workflow on quarterdeck.job_history (workflow_id, id) where workflow_id is not null;
 create index job_history_batch on quarterdeck.job_history (batch_id, id) where batch_id is not null;
 
@@ -192,13 +194,14 @@ create table quarterdeck.idempotency (
 );
 create index idempotency_age on quarterdeck.idempotency (created_at);
 
--- Who holds a unique key: until the job ends, and until held_until where a period was asked for.
+-- Who holds a unique key: until the job has ended, and until held_until where a period was asked for.
 create table quarterdeck.unique_key (
   tenant     text collate "C" not null,
   queue      text collate "C" not null,
   key        text collate "C" not null,
   job_id     uuid not null,
   held_until timestamptz,
+  ended      boolean not null default false,
   primary key (tenant, queue, key)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01);
 

@@ -39,6 +39,7 @@ class Quarterdeck:
         retry: Mapping[str, Any] | None = None,
         ttl: float | str | None = None,
         tags: list[str] | None = None,
+        unique: bool | Mapping[str, Any] | None = None,
         run_in: str = "async",
     ) -> Callable[[AsyncHandler], HandlerFunction]:
         """Registers an async function as the handler of `kind` (default: its name).
@@ -57,6 +58,7 @@ class Quarterdeck:
             "retry": dict(retry) if retry is not None else None,
             "ttl": ttl,
             "tags": tags,
+            "unique": dict(unique) if isinstance(unique, Mapping) else unique,
         }
 
         def register(function: AsyncHandler) -> HandlerFunction:

@@ -3,13 +3,13 @@
 import asyncio
 import time
 
-import asyncpg
 import pytest
 
 from quarterdeck.bootstrap import Runtime
 from quarterdeck.config import Settings
 from quarterdeck.web.app import create_app
 from tests.contract.client import Client
+from tests.contract.line import Line
 from tests.support.processes import free_port
 from tests.support.waiting import eventually
 
@@ -90,24 +90,21 @@ async def test_a_service_that_never_reached_its_database_answers_503_and_tells_n
 
 
 @pytest.fixture
-async def without_database(server_dsn, connection):
-    """Takes the database away, and gives it back."""
-    name = await connection.fetchval("select current_database()")
-    admin = await asyncpg.connect(server_dsn)
-
-    async def take_away():
-        await connection.close()
-        await admin.execute(f"alter database {name} allow_connections false")
-        await admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name)
-
-    yield take_away
-    await admin.execute(f"alter database {name} allow_connections true")
-    await admin.close()
+async def line(database_url):
+    """What the service reaches its database by, and what can be cut."""
+    async with Line.to(database_url) as line:
+        yield line
 
 
-async def test_a_service_that_lost_its_database_answers_503_soon(client, without_database):
+@pytest.fixture
+def settings(request, database_url):
+    line = request.getfixturevalue("line") if "line" in request.fixturenames else None
+    return Settings(database_url=line.dsn if line else database_url, shutdown_grace=0)
+
+
+async def test_a_service_that_lost_its_database_answers_503_soon(client, line):
     job = (await client.submit("add", SUM, headers={"Prefer": "wait=10"})).json
-    await without_database()
+    await line.cut()
     for call in (
         lambda: client.submit("add", SUM),
         lambda: client.get(f"/v1/jobs/{job['id']}"),
@@ -128,7 +125,7 @@ async def test_the_unexpected_is_a_500_that_tells_an_id_and_the_log_the_rest(cli
     async def broken(*_args, **_options):
         raise RuntimeError(f"select * from job at postgresql://{SECRET}@host in /etc/passwd")
 
-    monkeypatch.setattr(runtime.engine, "get", broken)
+    monkeypatch.setattr(runtime.engine.jobs, "get", broken)
     answer = await client.get("/v1/jobs/0193b5c0-0000-7000-8000-000000000000")
     problem = answer.problem(500, "internal")
     assert set(problem) == {"type", "title", "status", "detail", "error_id"}

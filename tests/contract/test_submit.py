@@ -6,11 +6,37 @@ import uuid
 import pytest
 
 # Section 3 of the contract, in its order.
-KEYS = (
-    "id kind queue state state_reason state_detail args priority attempt max_attempts generation crashes timeout"
-    " created_at run_at expires_at attempted_at finalized_at tags metadata unique_key concurrency_key workflow_id"
-    " cached_from progress result errors worker seq"
-).split()
+KEYS = [
+    "id",
+    "kind",
+    "queue",
+    "state",
+    "state_reason",
+    "state_detail",
+    "args",
+    "priority",
+    "attempt",
+    "max_attempts",
+    "generation",
+    "crashes",
+    "timeout",
+    "created_at",
+    "run_at",
+    "expires_at",
+    "attempted_at",
+    "finalized_at",
+    "tags",
+    "metadata",
+    "unique_key",
+    "concurrency_key",
+    "workflow_id",
+    "cached_from",
+    "progress",
+    "result",
+    "errors",
+    "worker",
+    "seq",
+]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 SUM = {"left": 1, "right": 2}
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -28,7 +28,11 @@ def database(server):
 
 @pytest.fixture(scope="module")
 def service(database, tmp_path_factory):
-    settings = {"QUARTERDECK_DATABASE_URL": database, "QUARTERDECK_API_KEYS": f"me:{SECRET}"}
+    settings = {
+        "QUARTERDECK_DATABASE_URL": database,
+        "QUARTERDECK_API_KEYS": f"me:{SECRET}",
+        "QUARTERDECK_SHUTDOWN_GRACE": "0",  # jobs of these tests go on for ever
+    }
     directory = tmp_path_factory.mktemp("serve")
     with cleaned_up(start_service(directory, "tests.e2e.decks:deck", settings=settings)) as started:
         asyncio.run(started.wait_until_ready())

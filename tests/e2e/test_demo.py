@@ -1,15 +1,20 @@
 """`qd demo` does real work and says so truly."""
 
+import asyncio
 import hashlib
 import json
 import os
+import re
 import signal
 from functools import partial
 
+import asyncpg
 import httpx
 import pytest
 
 from quarterdeck.cli.demo_work import KINDS
+from quarterdeck.store.embedded import EmbeddedPostgres
+from quarterdeck.store.migrator import Migrator
 from tests.support.commands import postmaster_of, process_exists, qd, start_qd
 from tests.support.processes import REPOSITORY
 from tests.support.waiting import eventually
@@ -17,7 +22,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.timeout(180)
 
 
-def test_the_demo_counts_and_checks_the_files_of_this_repository(tmp_path):
+async def test_the_demo_counts_and_checks_the_files_of_this_repository(tmp_path):
     done = qd("demo", "--json", cwd=tmp_path, settings={"QUARTERDECK_AUTH": "required"}, within=120)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -37,21 +42,18 @@ def test_the_demo_counts_and_checks_the_files_of_this_repository(tmp_path):
     assert (data / "cluster").is_dir(), "the next run is faster"
     assert not (data / "cluster" / "postmaster.pid").exists(), "nothing goes on running"
 
-    again = qd("demo", cwd=tmp_path, within=120)
-    assert again.returncode == 0, again.stderr
-    for words in ("LICENSE", "word_count", "checksum", "checksums are the same when computed directly"):
-        assert words in again.stdout
-
-
-def test_keep_leaves_the_service_running(tmp_path):
-    done = qd("demo", "--keep", "--json", cwd=tmp_path, within=120)
-    assert done.returncode == 0, done.stderr
-    service = json.loads(done.stdout)["service"]
+    kept = qd("demo", "--keep", cwd=tmp_path, within=120)
+    assert kept.returncode == 0, kept.stderr
+    largest = max(report["files"], key=lambda file: file["bytes"])
+    for words in (largest["sha256"][:16], *KINDS, "checksums are the same when computed directly", "stop it: kill "):
+        assert words in kept.stdout
+    url, pid = re.search(r"goes on at (\S+) .* kill (\d+)", kept.stdout).groups()
     try:
-        assert httpx.get(f"{service['url']}/readyz", trust_env=False).status_code == httpx.codes.OK
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"{url}/readyz")).status_code == httpx.codes.OK
     finally:
-        os.kill(service["pid"], signal.SIGTERM)
-    assert service["url"] in (tmp_path / ".quarterdeck" / "demo" / "serve.log").read_text()
+        os.kill(int(pid), signal.SIGTERM)
+    await eventually(lambda: not process_exists(int(pid)), 30)
 
 
 def test_a_demo_whose_service_cannot_start_says_why(tmp_path):
@@ -62,6 +64,19 @@ def test_a_demo_whose_service_cannot_start_says_why(tmp_path):
     assert done.returncode == 2
     assert "qd: the demo's service ended with exit code 2" in done.stderr
     assert "holds no complete PostgreSQL cluster" in done.stderr
+
+
+async def test_a_demo_after_one_of_another_version_starts_with_a_new_database(tmp_path):
+    postgres = EmbeddedPostgres(tmp_path / ".quarterdeck" / "demo")
+    await postgres.start()
+    await Migrator(postgres.dsn()).up()
+    connection = await asyncpg.connect(postgres.dsn())
+    await connection.execute("update quarterdeck.migration set checksum = 'another'")
+    await connection.close()
+    await postgres.stop()
+    done = await asyncio.to_thread(qd, "demo", cwd=tmp_path, within=120)
+    assert done.returncode == 0, done.stderr
+    assert "has another schema" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -37,7 +37,7 @@ def test_a_port_in_use(tmp_path):
     [
         ({"QUARTERDECK_CONCURENCY": "5"}, ["QUARTERDECK_CONCURENCY", "did you mean QUARTERDECK_CONCURRENCY?"]),
         ({"QUARTERDECK_CONCURRENCY": "many"}, ["concurrency = 'many'", "QUARTERDECK_CONCURRENCY", "1 to 10000"]),
-        ({"QUARTERDECK_LEASE": "0.1"}, ["lease = '0.1'", "to 300.0 seconds"]),
+        ({"QUARTERDECK_LEASE": "0.1"}, ["lease = '0.1'", "to 300"]),
         ({"QUARTERDECK_BIND": "0.0.0.0:0"}, ["reached from other machines", "QUARTERDECK_API_KEYS"]),
         ({"QUARTERDECK_APP": "no.such.module:deck"}, ["no module 'no'"]),
         ({"QUARTERDECK_APP": "tests.e2e.decks:missing"}, ["'missing' is not a Quarterdeck object"]),

@@ -1,5 +1,6 @@
 """How `qd serve` stops: by signals at any moment, in time, whatever its handlers do."""
 
+import asyncio
 import signal
 from time import monotonic
 
@@ -86,6 +87,51 @@ async def test_a_handler_that_blocks_the_loop_cannot_put_off_the_end(tmp_path, d
         assert await service.stop() == 0
         assert monotonic() - began < 10
     assert "service.forced_to_exit" in service.log()
+
+
+async def test_a_long_poll_is_answered_and_an_upload_that_stalls_is_cut(tmp_path, database_url):
+    settings = {"QUARTERDECK_DATABASE_URL": database_url}
+    async with running_service(tmp_path, APP, settings=settings) as service, talking_to(service) as rest:
+        job = await rest.submit("turn", delay="1h")
+        poll = asyncio.create_task(rest.client.get(f"/v1/jobs/{job['id']}", headers={"Prefer": "wait=60"}))
+        port = int(service.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 100 \r\n", "the service waits for the body"
+        await rest.get(job["id"])  # by a connection after that of the poll, so the poll is there
+        began = monotonic()
+        assert await service.stop() == 0
+        assert monotonic() - began < 8
+        assert (await poll).json()["state"] == "scheduled"
+        writer.close()
+
+
+NEVER_CLOSED = """
+import asyncio, asyncio.base_events
+
+async def wait_closed(self):
+    await asyncio.Event().wait()
+
+asyncio.base_events.Server.wait_closed = wait_closed
+raise ImportError("the loop of the standard library is to be used")
+"""
+
+
+async def test_a_server_that_waits_for_its_connections_for_ever_does_not_keep_jobs(tmp_path, database_url, connection):
+    (tmp_path / "uvloop.py").write_text(NEVER_CLOSED)  # what Python does from 3.12.1 on, made worse
+    settings = {
+        "QUARTERDECK_DATABASE_URL": database_url,
+        "PYTHONPATH": str(tmp_path),
+        "QUARTERDECK_SHUTDOWN_GRACE": "1",
+    }
+    async with running_service(tmp_path, APP, settings=settings) as service, talking_to(service) as rest:
+        job = await rest.submit("gate", args={"path": str(tmp_path / "never")})
+        await rest.started(job["id"])
+        assert await service.stop() == 0
+        assert "service.forced_to_exit" not in service.log()
+    row = await connection.fetchrow("select state, attempt from quarterdeck.job where id = $1", job["id"])
+    assert tuple(row) == ("available", 0)
 
 
 async def test_a_loop_that_dies_ends_the_service_with_5(tmp_path, database_url):

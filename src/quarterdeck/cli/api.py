@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -21,6 +21,8 @@ TIMEOUT = 10.0
 """Seconds for an answer, beside the time that the service was asked to wait."""
 LONGEST_WAIT = 60
 """Seconds that one request may ask the service to wait."""
+PAGE = 200
+"""Items of a list that are asked for at once."""
 PATIENCE = 30.0
 """Seconds that a wait for a job outlasts a service that is gone, as in a restart."""
 
@@ -70,9 +72,30 @@ class Api:
         """The job as it is now."""
         return self._call("GET", f"/v1/jobs/{quote(job_id, safe='')}")
 
+    def page(self, path: str, **parameters: object) -> dict[str, Any]:
+        """A page of a list; parameters that are None are left out, sequences are repeated."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return self._call("GET", path, parameters=given, member="items")
+
+    def retry(self, job_id: str) -> dict[str, Any]:
+        """Runs a job again, or now, and returns it."""
+        return self._call("POST", f"/v1/jobs/{quote(job_id, safe='')}/retry")
+
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Cancels a job, or asks it to stop where it runs."""
         return self._call("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel")
+
+    def items(self, path: str) -> Iterator[dict[str, Any]]:
+        """Everything in a list, page by page."""
+        page = self.page(path, limit=PAGE)
+        yield from page["items"]
+        while page["next"] is not None:
+            page = self.page(path, limit=PAGE, cursor=page["next"])
+            yield from page["items"]
+
+    def update_queue(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Changes settings of a queue and returns it."""
+        return self._call("PATCH", f"/v1/queues/{quote(name, safe='')}", json=settings, member="depth")
 
     def wait(self, job_id: str, seconds: float = math.inf) -> dict[str, Any]:
         """The job once it has ended, or as it is after `seconds`. A service that restarts meanwhile is waited for."""
@@ -95,10 +118,22 @@ class Api:
             if hold and time.monotonic() - began < _PAUSE:
                 time.sleep(max(0.0, min(_PAUSE, end - time.monotonic())))
 
-    def _call(self, method: str, path: str, *, hold: int = 0, json: object = None) -> dict[str, Any]:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        hold: int = 0,
+        json: object = None,
+        parameters: Mapping[str, Any] | None = None,
+        member: str = "state",
+    ) -> dict[str, Any]:
+        """The answer, an object that has `member`."""
         headers = {"Prefer": f"wait={hold}"} if hold else {}
         try:
-            answer = self._client.request(method, path, json=json, headers=headers, timeout=TIMEOUT + hold)
+            answer = self._client.request(
+                method, path, json=json, params=parameters, headers=headers, timeout=TIMEOUT + hold
+            )
         except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError) as error:
             raise CommandError(f"{self.url!r} is no URL of a service: {error}", exits.WRONG_USAGE) from None
         except httpx.TimeoutException:
@@ -106,14 +141,14 @@ class Api:
         except httpx.TransportError as error:
             advice = "start a service with `qd serve`, or name one with --url"
             raise _Passing(f"no service can be reached at {self.url} ({exits.one_line(error)}): {advice}") from None
-        return self._read(answer)
+        return self._read(answer, member)
 
-    def _read(self, answer: httpx.Response) -> dict[str, Any]:
+    def _read(self, answer: httpx.Response, member: str) -> dict[str, Any]:
         try:
             document = answer.json()
         except ValueError:
             document = None
-        if answer.is_success and isinstance(document, dict) and "state" in document:
+        if answer.is_success and isinstance(document, dict) and member in document:
             return document
         problem = document if isinstance(document, dict) and "title" in document else None
         if problem is None:

@@ -1,7 +1,6 @@
 """`qd demo`: the service at work, from nothing, in one command."""
 
 import asyncio
-import shutil
 from typing import Any
 
 import click
@@ -26,15 +25,11 @@ def demo(*, keep: bool, as_json: bool) -> None:
     from quarterdeck.cli.demo_run import demonstrate  # noqa: PLC0415 - slow
     from quarterdeck.cli.demo_service import demo_directory  # noqa: PLC0415 - slow
 
-    directory = demo_directory()
-    temporary = directory.parent.name != ".quarterdeck"
     try:
-        report = asyncio.run(demonstrate(directory, keep=keep, quiet=as_json))
+        with demo_directory(keep=keep) as directory:
+            report = asyncio.run(demonstrate(directory, keep=keep, quiet=as_json))
     except asyncio.CancelledError:  # by a TERM
         raise click.Abort from None
-    finally:
-        if temporary and not keep:
-            shutil.rmtree(directory, ignore_errors=True)
     if as_json:
         print_json(report)
     else:

@@ -13,8 +13,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from quarterdeck.cli import exits
 from quarterdeck.cli.demo_service import DemoService
 from quarterdeck.cli.demo_work import KINDS, Done, Source, compare_checksums, do_work, find_source
+from quarterdeck.cli.exits import CommandError
 
 
 async def demonstrate(directory: Path, *, keep: bool, quiet: bool) -> dict[str, Any]:
@@ -32,7 +34,7 @@ async def demonstrate(directory: Path, *, keep: bool, quiet: bool) -> dict[str, 
     try:
         say(f"Starting a service on an embedded PostgreSQL in {directory} …")
         began = monotonic()
-        await service.start()
+        await _start(service, say)
         started = monotonic()
         say(f"It answers at {service.url}. Submitting 2 jobs for each of {len(source.files)} files of {source.root} …")
         with _progress(source, quiet=quiet) as on_done:
@@ -47,6 +49,16 @@ async def demonstrate(directory: Path, *, keep: bool, quiet: bool) -> dict[str, 
     finally:
         if not (keep and completed):
             await service.stop()
+
+
+async def _start(service: DemoService, say: Callable[[str], None]) -> None:
+    try:
+        await service.start()
+    except CommandError as error:
+        if error.exit_code != exits.WRONG_SCHEMA or not service.forget_database():
+            raise
+        say("The database of the last demo has another schema. Starting with a new one …")
+        await service.start()
 
 
 def _address(service: DemoService) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -23,18 +26,28 @@ STOP_TIMEOUT = 30.0
 """Seconds for the service to stop before it is killed; it bounds its own stop below that."""
 
 _PAUSE = 0.02
-_LAST_LINES = 5
 
 
-def demo_directory() -> Path:
-    """Where the demo's database lives, so that the second run is fast; a temporary one where that cannot be written."""
+@contextlib.contextmanager
+def demo_directory(*, keep: bool = False) -> Iterator[Path]:
+    """Where the demo's database lives, so that the second run is fast.
+
+    Where that cannot be written it is a temporary directory, removed afterwards unless it is to be kept.
+    """
     directory = Path(".quarterdeck/demo").absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
-            return directory
+            pass
     except OSError:
-        return Path(tempfile.mkdtemp(prefix="quarterdeck-demo-"))
+        temporary = Path(tempfile.mkdtemp(prefix="quarterdeck-demo-"))
+        try:
+            yield temporary
+        finally:
+            if not keep:
+                shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        yield directory
 
 
 class DemoService:
@@ -43,6 +56,7 @@ class DemoService:
     def __init__(self, app: str, *, directory: Path, cwd: Path, root: Path) -> None:
         self.url = ""
         self.log_file = directory / "serve.log"
+        self._cluster = directory / "cluster"
         self._command = [
             *(sys.executable, "-m", "quarterdeck", "serve", app),
             *("--bind", "127.0.0.1:0", "--database-url", "embedded", "--data-dir", str(directory)),
@@ -81,8 +95,16 @@ class DemoService:
             await asyncio.sleep(_PAUSE)
         self._process = None
 
+    def forget_database(self) -> bool:
+        """Removes the database, which holds nothing but earlier demos; false where somebody uses it."""
+        if (self._cluster / "postmaster.pid").exists():
+            return False
+        shutil.rmtree(self._cluster)
+        return True
+
     def _spawn(self) -> subprocess.Popen[bytes]:
-        with self.log_file.open("wb") as log:
+        self.log_file.unlink(missing_ok=True)  # a service that was kept running goes on writing to its own
+        with self.log_file.open("xb") as log:
             return subprocess.Popen(
                 self._command,
                 cwd=self._cwd,
@@ -109,9 +131,9 @@ class DemoService:
         if code is None and monotonic() < deadline:
             return
         what = f"ended with exit code {code}" if code is not None else f"is not ready after {START_TIMEOUT:g} s"
-        lines = self.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
-        end = "".join(f"\n  {line[:300]}" for line in lines)
-        message = f"the demo's service {what}; its log ({self.log_file}) ends with:{end}"
+        said = [line for line in self.log_file.read_text(errors="replace").splitlines() if line.startswith("qd: ")]
+        why = f": {said[-1].removeprefix('qd: ')}" if said else ""
+        message = f"the demo's service {what}{why} (log: {self.log_file})"
         raise CommandError(message, code if code is not None and code > 0 else exits.NO_SERVICE)
 
     def _events(self) -> list[dict[str, Any]]:

@@ -17,8 +17,10 @@ from quarterdeck.cli.demo import demo
 from quarterdeck.cli.exits import CommandError
 from quarterdeck.cli.jobs import jobs
 from quarterdeck.cli.migrate import migrate
+from quarterdeck.cli.queues import queues
 from quarterdeck.cli.serve import serve
 from quarterdeck.cli.submit import submit
+from quarterdeck.cli.workers import workers
 from quarterdeck.config import ConfigError
 from quarterdeck.version import __version__
 
@@ -33,7 +35,7 @@ def commands() -> None:
     """
 
 
-for command in (serve, demo, submit, jobs, migrate, config):
+for command in (serve, demo, submit, jobs, queues, workers, migrate, config):
     commands.add_command(command)
 
 

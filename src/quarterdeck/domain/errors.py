@@ -4,7 +4,13 @@ QuarterdeckError
 ├── SubmitError               the work cannot be accepted as it is
 │   ├── InvalidSubmit         fields that break a rule, each with a pointer
 │   └── UnknownKind           registered neither here nor ever in this database
+├── IdempotencyMismatch       the key was used with another body
+├── IdempotencyInFlight       the first request with the key is still being answered
+├── QueueFull                 the queue holds as many jobs as its max_depth allows
+├── InvalidSettings           settings of a queue that break a rule, each with a pointer
 ├── JobNotFound               no job of that id for this caller
+├── JobConflict               the job's state does not allow what was asked; `conflict` says why
+├── PreconditionFailed        the job is not in the version that the caller knows
 ├── JobFailed                 the job ended without a result
 │   ├── JobDiscarded
 │   └── JobCancelled
@@ -16,6 +22,7 @@ QuarterdeckError
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -55,8 +62,58 @@ class UnknownKind(SubmitError):
         self.kind = kind
 
 
+class IdempotencyMismatch(QuarterdeckError):
+    """The idempotency key was used before, with another body."""
+
+
+class IdempotencyInFlight(QuarterdeckError):
+    """The first request with this idempotency key is still being answered in this process."""
+
+
+class QueueFull(QuarterdeckError):
+    """The queue holds as many unfinished jobs as its `max_depth` allows; try again after `retry_after` seconds."""
+
+    retry_after = 1
+
+    def __init__(self, queue: str, max_depth: int) -> None:
+        super().__init__(f"queue {queue!r} holds as many jobs as its max_depth allows: {max_depth}")
+        self.queue = queue
+        self.max_depth = max_depth
+
+
+class InvalidSettings(QuarterdeckError):
+    """One or more settings of a queue break a rule; `errors` says which."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__("; ".join(f"{error.pointer or '/'}: {error.detail}" for error in errors))
+        self.errors = errors
+
+
 class JobNotFound(QuarterdeckError):
     """No job of that id exists for this caller."""
+
+
+class Conflict(StrEnum):
+    """Why a job's state does not allow something."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    WAITING = "waiting"
+    STARTED = "started"
+    UNIQUE_KEY_TAKEN = "unique_key_taken"
+
+
+class JobConflict(QuarterdeckError):
+    """The job's state does not allow what was asked for; `state` is where it stands, where that matters."""
+
+    def __init__(self, conflict: Conflict, message: str, state: str | None = None) -> None:
+        super().__init__(message)
+        self.conflict = conflict
+        self.state = state
+
+
+class PreconditionFailed(QuarterdeckError):
+    """The job is not in the version that the caller knows."""
 
 
 class JobFailed(QuarterdeckError):

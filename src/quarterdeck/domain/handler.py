@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Mapping
@@ -95,30 +96,46 @@ class Handler:
 
 
 def _read_signature(kind: str, function: AsyncHandler) -> tuple[type[msgspec.Struct], bool, bool]:
-    hints = typing.get_type_hints(function, include_extras=True)
+    owner = f"the handler of {kind!r}"
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError) as error:
+        raise TypeError(f"the annotations of {owner} cannot be read: {error}") from None
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     wants_context = extra = False
     for name, parameter in inspect.signature(function).parameters.items():
         annotation = hints.get(name, Any)
-        if name == "ctx" or (inspect.isclass(annotation) and issubclass(annotation, JobContext)):
-            if name != "ctx":
-                raise TypeError(f"the context parameter of the handler of {kind!r} must be called ctx, not {name}")
-            wants_context = True
-        elif parameter.kind is parameter.VAR_KEYWORD:
+        is_context = name == "ctx" or (inspect.isclass(annotation) and issubclass(annotation, JobContext))
+        if parameter.kind is parameter.VAR_KEYWORD and not is_context:
             extra = True
-        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
-            raise TypeError(f"parameter {name!r} of the handler of {kind!r} cannot be given by name")
-        elif parameter.default is parameter.empty:
-            fields.append((name, annotation))
+        elif parameter.kind in _NOT_BY_NAME or name.startswith("__"):
+            raise TypeError(f"parameter {name!r} of {owner} cannot be given by name")
+        elif is_context:
+            if name != "ctx":
+                raise TypeError(f"the context parameter of {owner} must be called ctx, not {name}")
+            wants_context = True
         else:
-            default = parameter.default
-            if isinstance(default, list | dict | set | bytearray):
-                default = msgspec.field(default_factory=default.copy)
-            fields.append((name, annotation, default))
+            fields.append((name, annotation, *_default(parameter)))
     # Required fields may follow optional ones in a signature (keyword-only), in a struct only with kw_only.
-    args_type = msgspec.defstruct(f"{kind} arguments", fields, forbid_unknown_fields=not extra, kw_only=True)
     try:
+        args_type = msgspec.defstruct(f"{kind} arguments", fields, forbid_unknown_fields=not extra, kw_only=True)
         msgspec.json.schema(args_type)
     except (TypeError, ValueError, NameError) as error:
-        raise TypeError(f"the arguments of the handler of {kind!r} cannot come from JSON: {error}") from None
+        raise TypeError(f"the arguments of {owner} cannot come from JSON: {error}") from None
     return args_type, wants_context, extra
+
+
+_NOT_BY_NAME = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.VAR_KEYWORD,  # named ctx
+)
+
+
+def _default(parameter: inspect.Parameter) -> tuple[Any, ...]:
+    default = parameter.default
+    if default is parameter.empty:
+        return ()
+    if isinstance(default, list | dict | set | bytearray):  # fresh for every call, whatever an earlier one did to it
+        return (msgspec.field(default_factory=lambda: copy.deepcopy(default)),)
+    return (default,)

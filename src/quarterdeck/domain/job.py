@@ -82,6 +82,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in TERMINAL
 
 
+class IdempotencyKey(msgspec.Struct, frozen=True):
+    """A caller's key for one request: within tenant, method and path, the same key finds the first answer again.
+
+    `body_hash` tells whether the body is the same, too.
+    """
+
+    tenant: str
+    method: str
+    path: str
+    key: str
+    body_hash: bytes
+
+
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job to be inserted: every option resolved, every rule checked. Durations are seconds.
 
@@ -105,6 +118,9 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
     traceparent: str | None = None
     parent_id: uuid.UUID | None = None
+    unique_key: str | None = None
+    unique_period: float | None = None
+    idempotency: IdempotencyKey | None = None
 
 
 class IdSource:

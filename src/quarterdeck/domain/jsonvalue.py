@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +47,7 @@ def _findings(root: object, at: Path) -> Iterator[tuple[Path, str]]:
         elif isinstance(value, dict):
             for key, item in value.items():
                 if not isinstance(key, str):
-                    yield path, f"a key that is not a string: {key!r:.80}"
+                    yield path, f"a key that is not a string but of type {type(key).__name__}"
                 elif flaw := _text_flaw(key):
                     yield path, f"in a key: {flaw}"
                 else:
@@ -78,20 +79,28 @@ def _text_flaw(text: str) -> str | None:
     return None
 
 
+_PLACE = re.compile(r"(key` in `)?\$[^`]*`")
+_NAMING = {
+    "Object contains unknown field `": "unknown field",
+    "Object missing required field `": "required, and not given",
+}
+
+
 def locate(error: msgspec.ValidationError, root: str = "") -> FieldError:
     """Where msgspec found a misfit, as a pointer below `root`, and what it said of it."""
-    detail, _, place = str(error).partition(" - at `")
+    # The place comes last; a field's own name, quoted before it, may look like one.
+    detail, mark, place = str(error).rpartition(" - at `")
+    if not mark or not _PLACE.fullmatch(place):
+        detail, place = str(error), ""
     place = place.removesuffix("`")
-    if place.startswith("key` in `"):
-        place, detail = place.removeprefix("key` in `"), f"In a key: {detail}"
-    path = place.removeprefix("$").replace("[...]", "").replace("[", "/").replace("]", "").replace(".", "/")
-    if detail.startswith("Object contains unknown field `"):
-        path += "/" + detail.removeprefix("Object contains unknown field `").removesuffix("`")
-        detail = "Unknown field"
-    if detail.startswith("Object missing required field `"):
-        path += "/" + detail.removeprefix("Object missing required field `").removesuffix("`")
-        detail = "Required, and not given"
-    return FieldError(root + path, detail[:1].lower() + detail[1:].replace("`", ""))
+    in_key = place.startswith("key` in `")
+    path = place.removeprefix("key` in `").removeprefix("$")
+    path = path.replace("[...]", "").replace("[", "/").replace("]", "").replace(".", "/")
+    for start, said in _NAMING.items():
+        if detail.startswith(start):
+            return FieldError(root + path + pointer((detail.removeprefix(start).removesuffix("`"),)), said)
+    detail = detail.replace("`", "")
+    return FieldError(root + path, f"in a key: {detail}" if in_key else detail[:1].lower() + detail[1:])
 
 
 def encode_result(value: Any) -> str:

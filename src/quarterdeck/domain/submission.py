@@ -23,6 +23,7 @@ from quarterdeck.domain.job import (
     NewJob,
 )
 from quarterdeck.domain.retry import RetryPolicy
+from quarterdeck.domain.unique import UniqueOption, unique_key
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 MAX_TAGS = 32
@@ -30,10 +31,10 @@ MAX_TAG_CHARACTERS = 128
 MAX_METADATA_BYTES = 16 * 1024
 MAX_ARGS_BYTES = 1024 * 1024
 MAX_ATTEMPTS = 1000
-_YEARS = range(1970, 9000)
+YEARS = range(1970, 9000)
 
 # Part of the interface, built by later releases; refused until then, never ignored.
-_LATER = ("unique", "concurrency_key", "cache", "webhook")
+_LATER = ("concurrency_key", "cache", "webhook")
 
 Duration = float | int | str
 
@@ -61,7 +62,7 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout: Duration | None = None
     max_attempts: int | None = None
     retry: RetryOption | None = None
-    unique: msgspec.UnsetType | Any = msgspec.UNSET
+    unique: bool | UniqueOption | None = None
     concurrency_key: msgspec.UnsetType | Any = msgspec.UNSET
     cache: msgspec.UnsetType | Any = msgspec.UNSET
     webhook: msgspec.UnsetType | Any = msgspec.UNSET
@@ -69,7 +70,7 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     metadata: dict[str, Any] | None = None
 
 
-class KindDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class KindDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Options of a kind, used where a submit does not give them. Durations are seconds."""
 
     queue: str = DEFAULT_QUEUE
@@ -79,13 +80,15 @@ class KindDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     retry: RetryPolicy | None = None
     ttl: float | None = None
     tags: list[str] = []
+    unique: bool | UniqueOption | None = None
 
     @classmethod
     def of(cls, kind: str, options: Mapping[str, Any]) -> KindDefaults:
         """The defaults declared by a handler. Raises InvalidSubmit where one breaks a rule."""
         given = {name: value for name, value in options.items() if value is not None}
         body = parse({"kind": kind, **given})
-        job = resolve(body, cls(), uuid.UUID(int=0))
+        # What a key is made of is known only when there are arguments.
+        job = resolve(msgspec.structs.replace(body, unique=None), cls(), uuid.UUID(int=0))
         retry = msgspec.convert(job.retry, RetryPolicy) if job.retry else None
         return cls(
             queue=job.queue,
@@ -95,6 +98,7 @@ class KindDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
             retry=retry,
             ttl=job.ttl,
             tags=job.tags,
+            unique=body.unique,
         )
 
 
@@ -114,7 +118,7 @@ def resolve(body: Submit, defaults: KindDefaults, job_id: uuid.UUID, *, tenant: 
     Raises InvalidSubmit with all findings. Arguments are checked against the handler's signature elsewhere: only where
     the handler is known.
     """
-    check = _Check()
+    check = Check()
     for later in _LATER:
         if getattr(body, later) is not msgspec.UNSET:
             check.refuse(later, "not supported by this release")
@@ -138,8 +142,11 @@ def resolve(body: Submit, defaults: KindDefaults, job_id: uuid.UUID, *, tenant: 
     metadata = body.metadata or {}
     check.document("metadata", metadata, MAX_METADATA_BYTES)
     retry = check.retry(body.retry) if body.retry is not None else defaults.retry
+    unique = _option(defaults.unique if body.unique is None else body.unique)
+    period = check.seconds("unique/period", unique.period) if unique is not None else None
     if check.errors:
         raise InvalidSubmit(check.errors)
+    key = None if unique is None else unique_key(unique, body.kind, queue, body.args)
     return NewJob(
         id=job_id,
         kind=body.kind,
@@ -156,27 +163,39 @@ def resolve(body: Submit, defaults: KindDefaults, job_id: uuid.UUID, *, tenant: 
         retry=msgspec.to_builtins(retry) if retry is not None else None,
         tags=list(tags),
         metadata=metadata,
+        unique_key=key,
+        unique_period=period,
     )
 
 
-class _Check:
-    """Collects findings, so that a caller hears of all of them at once."""
+def _option(unique: bool | UniqueOption | None) -> UniqueOption | None:  # noqa: FBT001 - as it stands in the document
+    if isinstance(unique, UniqueOption):
+        return unique
+    return UniqueOption() if unique else None
+
+
+class Check:
+    """Collects findings about the fields of a document, so that a caller hears of all of them at once in `errors`."""
 
     def __init__(self) -> None:
         self.errors: list[FieldError] = []
 
     def refuse(self, field: str, detail: str) -> None:
+        """A rule that `field` breaks; below it, with slashes."""
         self.errors.append(FieldError(f"/{field}", detail))
 
     def name(self, field: str, value: str) -> None:
+        """Names of queues and kinds."""
         if not NAME.fullmatch(value):
             self.refuse(field, "must be 1 to 128 of A-Z a-z 0-9 _ . : - and begin with a letter, a digit or _")
 
     def among(self, field: str, value: int | None, least: int, greatest: int) -> None:
+        """A number from `least` to `greatest`, if given."""
         if value is not None and not least <= value <= greatest:
             self.refuse(field, f"must be from {least} to {greatest}")
 
     def seconds(self, field: str, value: Duration | None, *, positive: bool = False) -> float | None:
+        """A duration, if given; returned in seconds."""
         if value is None:
             return None
         try:
@@ -189,14 +208,16 @@ class _Check:
         return seconds
 
     def moment(self, field: str, value: dt.datetime | None) -> None:
+        """A time with its zone, if given."""
         if value is None:
             return
         if value.tzinfo is None:
             self.refuse(field, "must say its time zone, for example a final Z")
-        elif value.year not in _YEARS:
-            self.refuse(field, f"must be from the years {_YEARS.start} to {_YEARS.stop - 1}")
+        elif value.year not in YEARS:
+            self.refuse(field, f"must be from the years {YEARS.start} to {YEARS.stop - 1}")
 
     def tags(self, tags: list[str]) -> None:
+        """The field `tags`."""
         if len(tags) > MAX_TAGS:
             self.refuse("tags", f"more than {MAX_TAGS} tags")
             return
@@ -206,12 +227,14 @@ class _Check:
         self.errors += jsonvalue.check(tags, ("tags",))
 
     def document(self, field: str, value: dict[str, Any], limit: int) -> None:
+        """An object that can be stored and takes at most `limit` bytes."""
         flaws = jsonvalue.check(value, (field,))
         self.errors += flaws
         if not flaws and (size := len(msgspec.json.encode(value))) > limit:
             self.refuse(field, f"takes {size} bytes of JSON; the limit is {limit}")
 
     def retry(self, option: RetryOption) -> RetryPolicy:
+        """The field `retry`."""
         base = self.seconds("retry/base", option.base)
         cap = self.seconds("retry/cap", option.cap)
         backoff: Any = option.backoff

@@ -7,10 +7,12 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from quarterdeck.domain.errors import Unavailable
-from quarterdeck.engine.submitter import SUBMIT_TIMEOUT
 from quarterdeck.store import pool
 
 T = TypeVar("T")
+
+CALL_TIMEOUT = 1.8
+"""Seconds a caller waits for the database before it is told that it is unavailable."""
 
 
 class Calls:
@@ -35,7 +37,7 @@ class Calls:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
-            async with asyncio.timeout(SUBMIT_TIMEOUT):
+            async with asyncio.timeout(CALL_TIMEOUT):
                 return await asyncio.shield(task)
         except Exception as error:
             if pool.is_passing(error) or pool.is_conflict(error):

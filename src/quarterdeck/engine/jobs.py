@@ -6,13 +6,17 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from quarterdeck.domain.errors import Draining, JobNotFound, Unavailable
-from quarterdeck.domain.job import DEFAULT_TENANT, Job, NewJob
+from quarterdeck.domain.job import DEFAULT_TENANT, IdempotencyKey, Job, NewJob
 from quarterdeck.domain.state import TERMINAL, State
 from quarterdeck.domain.submission import Submit, parse
 from quarterdeck.engine.calls import Calls
+from quarterdeck.engine.checker import Checker
 from quarterdeck.engine.handle import JobHandle
 from quarterdeck.engine.reader import Reader
+from quarterdeck.engine.stored import Submitted
 from quarterdeck.engine.submitter import Submitter
 from quarterdeck.engine.waiters import Waiters
 from quarterdeck.store.jobs import JobStore
@@ -29,6 +33,7 @@ class Jobs:
         store: JobStore,
         *,
         calls: Calls,
+        checker: Checker,
         submitter: Submitter,
         reader: Reader,
         waiters: Waiters,
@@ -36,6 +41,7 @@ class Jobs:
     ) -> None:
         self._store = store
         self._calls = calls
+        self._checker = checker
         self._submitter = submitter
         self._reader = reader
         self._waiters = waiters
@@ -44,7 +50,7 @@ class Jobs:
     async def check(self, body: Submit, *, tenant: str = DEFAULT_TENANT) -> NewJob:
         """Every check of a submit, and nothing stored. Raises SubmitError."""
         self._calls.require_open()
-        return await self._submitter.check(body, tenant=tenant)
+        return await self._checker.check(body, tenant=tenant)
 
     async def submit(
         self,
@@ -53,10 +59,17 @@ class Jobs:
         tenant: str = DEFAULT_TENANT,
         parent: uuid.UUID | None = None,
         traceparent: str | None = None,
-    ) -> Job:
-        """Stores a job; it is durable when this returns. Raises SubmitError, Draining."""
+        idempotency: IdempotencyKey | None = None,
+    ) -> Submitted:
+        """Stores a job; it is durable when this returns. A key that is taken finds the earlier job, or answer.
+
+        Raises SubmitError, IdempotencyMismatch, IdempotencyInFlight, Draining.
+        """
         self._calls.require_open()
-        return await self._submitter.submit(body, tenant=tenant, parent=parent, traceparent=traceparent)
+        job = await self._checker.check(body, tenant=tenant, parent=parent, traceparent=traceparent)
+        if idempotency is not None:
+            job = msgspec.structs.replace(job, idempotency=idempotency)
+        return await self._submitter.insert(job)
 
     async def submit_by_name(
         self,
@@ -69,8 +82,8 @@ class Jobs:
     ) -> JobHandle:
         """Submits from Python; `options` are the submit options of the contract, section 4. Raises SubmitError."""
         document = {"kind": kind, "args": dict(args or {}), **options}
-        job = await self.submit(parse(document), tenant=tenant, parent=parent)
-        return JobHandle(self, job.id, tenant)
+        submitted = await self.submit(parse(document), tenant=tenant, parent=parent)
+        return JobHandle(self, submitted.job.id, tenant)
 
     async def get(self, job_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT) -> Job:
         """The job as it is now. Raises JobNotFound."""

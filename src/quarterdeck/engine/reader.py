@@ -7,7 +7,7 @@ import uuid
 
 from quarterdeck.domain.errors import Unavailable
 from quarterdeck.domain.job import Job
-from quarterdeck.engine.submitter import SUBMIT_TIMEOUT
+from quarterdeck.engine.calls import CALL_TIMEOUT
 from quarterdeck.store import pool
 from quarterdeck.store.jobs import JobStore
 
@@ -31,7 +31,7 @@ class Reader:
         answer: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
         self._asked.put_nowait((job_id, answer))
         try:
-            async with asyncio.timeout(SUBMIT_TIMEOUT):
+            async with asyncio.timeout(CALL_TIMEOUT):
                 job = await answer
         except TimeoutError:
             raise Unavailable("the database did not answer in time") from None

@@ -17,6 +17,7 @@ from quarterdeck.domain.job import IdSource
 from quarterdeck.domain.state import TERMINAL, State
 from quarterdeck.engine.attempt import ABANDON_AFTER, Stop
 from quarterdeck.engine.calls import Calls
+from quarterdeck.engine.checker import Checker
 from quarterdeck.engine.completer import Completer
 from quarterdeck.engine.executor import Executor
 from quarterdeck.engine.heartbeat import BEATS_PER_LEASE, Heartbeat
@@ -27,6 +28,7 @@ from quarterdeck.engine.lease import Lease
 from quarterdeck.engine.partitions import Partitions
 from quarterdeck.engine.producer import Producer
 from quarterdeck.engine.producers import Producers
+from quarterdeck.engine.pruner import Pruner
 from quarterdeck.engine.reader import Reader
 from quarterdeck.engine.reconciler import Reconciler
 from quarterdeck.engine.registry import Registry
@@ -97,6 +99,7 @@ class Engine:
         )
         self._waiters = Waiters(store)
         self._reader = Reader(store)
+        self._pruner = Pruner(store)
         self._completer = Completer(self._attempts, self._upkeep, self._holdings, self._on_written)
         self._executor = Executor(
             settings.concurrency if self._runs else 0,
@@ -130,8 +133,7 @@ class Engine:
         self._submitter = Submitter(
             store,
             self._upkeep,
-            directory=KindDirectory(registry, self._kinds),
-            ids=IdSource(self.clock.milliseconds),
+            calls=self._calls,
             executor=self._executor,
             holdings=self._holdings,
             lanes=self._producers,
@@ -141,6 +143,7 @@ class Engine:
         self.jobs = Jobs(
             store,
             calls=self._calls,
+            checker=Checker(KindDirectory(registry, self._kinds), IdSource(self.clock.milliseconds)),
             submitter=self._submitter,
             reader=self._reader,
             waiters=self._waiters,
@@ -162,6 +165,7 @@ class Engine:
             ("waiters", self._waiters),
             ("reader", self._reader),
             ("partitions", Partitions(self._upkeep)),
+            ("pruner", self._pruner),
         ):
             self._tasks.spawn(name, part.run())
         if self._runs:

@@ -9,17 +9,23 @@ from typing import Protocol
 
 import msgspec
 
-from quarterdeck.domain.errors import ArgsError, Draining, FieldError, InvalidSubmit, Unavailable
-from quarterdeck.domain.job import DEFAULT_TENANT, IdSource, Job, NewJob
+from quarterdeck.domain.errors import (
+    Draining,
+    FieldError,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    InvalidSubmit,
+    Unavailable,
+)
+from quarterdeck.domain.job import IdempotencyKey, Job, NewJob
 from quarterdeck.domain.state import State
-from quarterdeck.domain.submission import Submit, resolve
+from quarterdeck.engine.calls import CALL_TIMEOUT, Calls
 from quarterdeck.engine.executor import Executor
 from quarterdeck.engine.holdings import Holdings
-from quarterdeck.engine.kinds import KindDirectory
+from quarterdeck.engine.stored import Submitted, as_job, claimed_from, replay
 from quarterdeck.engine.tasks import Backoff
 from quarterdeck.store import pool
-from quarterdeck.store.attempts import ClaimedJob
-from quarterdeck.store.jobs import Inserted, JobStore
+from quarterdeck.store.jobs import Answer, Inserted, JobStore
 from quarterdeck.store.upkeep import UpkeepStore
 from quarterdeck.telemetry.log import get_logger
 
@@ -27,10 +33,8 @@ log = get_logger(__name__)
 
 MAX_GROUP = 500
 INTAKE = 10_000
-SUBMIT_TIMEOUT = 1.8
-"""Seconds a caller waits for its commit before it is told that the database is unavailable."""
 
-
+RETRY_PAUSE = 0.01
 HANDED_OFF_SEQ = 2
 """Submitted, started."""
 
@@ -47,7 +51,7 @@ class Lanes(Protocol):
 
 class _Request(msgspec.Struct, frozen=True, eq=False):
     job: NewJob
-    answer: asyncio.Future[Job]
+    answer: asyncio.Future[Submitted]
 
 
 class Submitter:
@@ -62,8 +66,7 @@ class Submitter:
         jobs: JobStore,
         upkeep: UpkeepStore,
         *,
-        directory: KindDirectory,
-        ids: IdSource,
+        calls: Calls,
         executor: Executor,
         holdings: Holdings,
         lanes: Lanes,
@@ -72,67 +75,67 @@ class Submitter:
     ) -> None:
         self._jobs = jobs
         self._upkeep = upkeep
-        self._directory = directory
-        self._ids = ids
+        self._calls = calls
         self._executor = executor
         self._holdings = holdings
         self._lanes = lanes
         self._worker = worker
         self._due = due
         self._intake: asyncio.Queue[_Request] = asyncio.Queue(INTAKE)
+        self._postponed: list[_Request] = []
+        self._keys_in_flight: set[IdempotencyKey] = set()
         self._closed = False
         self._hand_off = True
 
-    async def check(
-        self,
-        body: Submit,
-        *,
-        tenant: str = DEFAULT_TENANT,
-        parent: uuid.UUID | None = None,
-        traceparent: str | None = None,
-    ) -> NewJob:
-        """The job as it would be inserted. Raises SubmitError, Unavailable."""
-        try:
-            async with asyncio.timeout(SUBMIT_TIMEOUT):
-                handler, defaults = await self._directory.find(body.kind)
-        except Exception as error:
-            if pool.is_passing(error):
-                raise Unavailable("the database cannot be reached") from error
-            raise
-        job = resolve(body, defaults, self._ids.next(), tenant=tenant)
-        if handler is not None:
-            try:
-                handler.bind(job.args)
-            except ArgsError as error:
-                raise InvalidSubmit([error.error]) from None
-        if parent is None and traceparent is None:
-            return job
-        return msgspec.structs.replace(job, parent_id=parent, traceparent=traceparent)
+    async def insert(self, job: NewJob) -> Submitted:
+        """Stores a checked job; it is durable when this returns.
 
-    async def submit(
-        self,
-        body: Submit,
-        *,
-        tenant: str = DEFAULT_TENANT,
-        parent: uuid.UUID | None = None,
-        traceparent: str | None = None,
-    ) -> Job:
-        """Inserts a job and returns it once it is durable. Raises SubmitError, Draining, Unavailable."""
-        return await self.insert(await self.check(body, tenant=tenant, parent=parent, traceparent=traceparent))
-
-    async def insert(self, job: NewJob) -> Job:
-        """Inserts a checked job; see `submit`."""
+        Where its unique key is taken, returns the job that holds it; where its idempotency key was used, the job as it
+        was answered then. Raises IdempotencyMismatch, IdempotencyInFlight, Draining, Unavailable.
+        """
         if self._closed:
             raise Draining("this process is stopping")
+        if job.idempotency is None:
+            return await self._enqueue(job)
+        place = msgspec.structs.replace(job.idempotency, body_hash=b"")
+        if place in self._keys_in_flight:
+            raise IdempotencyInFlight("the first request with this idempotency key is still being answered")
+        self._keys_in_flight.add(place)
+        try:
+            if job.unique_key is None:
+                return await self._enqueue(job)
+            return await self._insert_doubly_keyed(job, job.idempotency)
+        finally:
+            self._keys_in_flight.discard(place)
+
+    async def _enqueue(self, job: NewJob) -> Submitted:
         request = _Request(job, asyncio.get_running_loop().create_future())
         try:
             self._intake.put_nowait(request)
-            async with asyncio.timeout(SUBMIT_TIMEOUT):
+            async with asyncio.timeout(CALL_TIMEOUT):
                 return await request.answer
         except asyncio.QueueFull:
             raise Unavailable("too many submits are waiting to be stored") from None
         except TimeoutError:
             raise Unavailable("the database did not store the job in time") from None
+
+    async def _insert_doubly_keyed(self, job: NewJob, key: IdempotencyKey) -> Submitted:
+        def first(outcome: Inserted | Job) -> Answer:
+            if isinstance(outcome, Job):
+                return Answer(job=outcome, duplicate=True)
+            return Answer(job=as_job(job, outcome))
+
+        outcome = await self._calls.call(self._jobs.insert_doubly_keyed(job, key, first))
+        if outcome is None:
+            answer = await self._calls.call(self._jobs.find_answer(key))
+            if answer is None:
+                raise Unavailable("the idempotency key has just expired; try again")
+            return replay(key, answer)
+        if isinstance(outcome, Job):
+            return Submitted(outcome, duplicate=True)
+        stored = as_job(job, outcome)
+        self._announce(stored)
+        return Submitted(stored)
 
     def stop_hand_off(self) -> None:
         """From now on jobs are only stored, for others to run."""
@@ -150,14 +153,32 @@ class Submitter:
     async def run(self) -> None:
         """The loop."""
         while True:
-            taken = [await self._intake.get()]
-            while len(taken) < MAX_GROUP and not self._intake.empty():
-                taken.append(self._intake.get_nowait())
+            taken = await self._gather()
             try:
                 await self._insert(taken)
             finally:
                 for _ in taken:
                     self._intake.task_done()
+
+    async def _gather(self) -> list[_Request]:
+        """The next group: what has gathered, but no two jobs with one unique key; the second of them comes next."""
+        waiting, self._postponed = self._postponed, []
+        if not waiting:
+            waiting.append(await self._intake.get())
+        while len(waiting) < MAX_GROUP and not self._intake.empty():
+            waiting.append(self._intake.get_nowait())
+        group: list[_Request] = []
+        keys: set[tuple[str, str, str]] = set()
+        for request in waiting:
+            job = request.job
+            if job.unique_key is not None:
+                key = (job.tenant, job.queue, job.unique_key)
+                if key in keys:
+                    self._postponed.append(request)
+                    continue
+                keys.add(key)
+            group.append(request)
+        return group
 
     async def _insert(self, group: list[_Request]) -> None:
         backoff = Backoff(first=0.05, cap=0.5)
@@ -167,7 +188,7 @@ class Submitter:
             marks, reserved = self._offers(group, worker)
             try:
                 inserted = await self._jobs.insert_jobs([request.job for request in group], marks, worker)
-                await self._answer(group, inserted, worker)
+                await self._answer(group, inserted)
             except Exception as error:  # noqa: BLE001 - nobody but the caller of each job is to hear of it
                 if pool.is_missing_partition(error):
                     await self._upkeep.ensure_partitions()
@@ -208,35 +229,74 @@ class Submitter:
                 chosen += 1
         return marks, self._executor.reserve(chosen)
 
-    async def _answer(self, group: list[_Request], inserted: dict[uuid.UUID, Inserted], worker: str | None) -> None:
-        missing = [request for request in group if request.job.id not in inserted]
+    async def _answer(self, group: list[_Request], inserted: dict[uuid.UUID, Inserted]) -> None:
+        missing = []
         for request in group:
             fact = inserted.get(request.job.id)
-            if fact is not None:
-                self._settle(request, _as_job(request.job, fact, worker))
-        if not missing:
-            return
-        # An earlier try whose reply was lost had stored them.
-        stored = await self._jobs.get_jobs([request.job.id for request in missing])
-        for request in missing:
-            job = stored.get(request.job.id)
-            if job is None:
-                self._refuse(request, RuntimeError("an inserted job is not there"))
+            if fact is None:
+                missing.append(request)
             else:
-                self._settle(request, job)
+                self._settle(request, as_job(request.job, fact))
+        if missing:
+            await self._explain(missing)
 
-    def _settle(self, request: _Request, job: Job) -> None:
+    async def _explain(self, missing: list[_Request]) -> None:
+        """Why these were not inserted: an earlier try, whose reply was lost, had done it, or a key of theirs is taken.
+
+        Who stays unanswered is tried again: its key was freed between two statements.
+        """
+        stored = await self._jobs.get_jobs([request.job.id for request in missing])
+        unique = [request.job for request in missing if request.job.unique_key is not None]
+        holders = await self._jobs.find_unique(unique) if unique else {}
+        earlier = await self._jobs.get_jobs(list(holders.values())) if holders else {}
+        for request in missing:
+            job = request.job
+            if job.idempotency is not None:
+                answer = await self._jobs.find_answer(job.idempotency)
+                if answer is not None:
+                    self._replay(request, job.idempotency, answer, stored.get(job.id))
+            elif job.id in stored:
+                self._settle(request, stored[job.id])
+            elif job.unique_key is None:
+                self._refuse(request, RuntimeError("an inserted job is not there"))
+            elif (holder := earlier.get(holders.get((job.tenant, job.queue, job.unique_key), job.id))) is not None:
+                self._tell(request, Submitted(holder, duplicate=True))
+        if not all(request.answer.done() for request in missing):
+            await asyncio.sleep(RETRY_PAUSE)
+
+    def _replay(
+        self, request: _Request, key: IdempotencyKey, answer: tuple[bytes, uuid.UUID, Answer], stored: Job | None
+    ) -> None:
+        try:
+            submitted = replay(key, answer)
+            if stored is None:
+                self._tell(request, submitted)
+            else:  # our own first answer: later ones will be the same to the byte
+                self._settle(request, stored, submitted.job)
+        except IdempotencyMismatch as error:
+            if not request.answer.done():
+                request.answer.set_exception(error)
+
+    def _settle(self, request: _Request, job: Job, said: Job | None = None) -> None:
         # A job found running as the insert made it was handed to us; one that has moved on is already ours or not ours.
         handed = job.state is State.RUNNING and job.seq == HANDED_OFF_SEQ and job.worker == self._worker()
         if handed and job.id not in self._holdings:
             self._holdings.add(job.id, 1, job.queue)
-            self._executor.accept(_claimed(request.job, job))
-        elif job.state is State.AVAILABLE:
+            self._executor.accept(claimed_from(request.job, job))
+        else:
+            self._announce(job)
+        self._tell(request, Submitted(said or job))
+
+    def _announce(self, job: Job) -> None:
+        if job.state is State.AVAILABLE:
             self._lanes.wake([job.queue])
         elif job.state is State.SCHEDULED:
             self._due(job)
+
+    @staticmethod
+    def _tell(request: _Request, submitted: Submitted) -> None:
         if not request.answer.done():
-            request.answer.set_result(job)
+            request.answer.set_result(submitted)
 
     def _refuse(self, request: _Request, error: Exception) -> None:
         log.error("job.insert_refused", kind=request.job.kind, exc_info=error)
@@ -244,36 +304,3 @@ class Submitter:
             error = InvalidSubmit([FieldError("", "the database cannot store it")])
         if not request.answer.done():
             request.answer.set_exception(error)
-
-
-def _as_job(new: NewJob, fact: Inserted, worker: str | None) -> Job:
-    running = fact.state is State.RUNNING
-    return Job(
-        id=new.id,
-        kind=new.kind,
-        queue=new.queue,
-        state=fact.state,
-        args=new.args,
-        priority=new.priority,
-        attempt=int(running),
-        max_attempts=new.max_attempts,
-        generation=1,
-        crashes=0,
-        timeout=new.timeout,
-        created_at=fact.created_at,
-        run_at=fact.run_at,
-        expires_at=fact.expires_at,
-        attempted_at=fact.attempted_at,
-        tags=new.tags,
-        metadata=new.metadata,
-        errors=[],
-        worker=worker if running else None,
-        seq=fact.seq,
-        tenant=new.tenant,
-    )
-
-
-def _claimed(new: NewJob, job: Job) -> ClaimedJob:
-    return ClaimedJob(
-        new.id, 1, new.kind, new.queue, new.args, 1, new.max_attempts, new.timeout, new.retry, new.tenant, lambda: job
-    )

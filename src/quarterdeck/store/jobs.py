@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import asyncpg
 import msgspec
 
-from quarterdeck.domain.job import Job, NewJob
+from quarterdeck.domain.errors import Unavailable
+from quarterdeck.domain.job import IdempotencyKey, Job, NewJob
 from quarterdeck.domain.state import State
-from quarterdeck.store.pool import fetch
+from quarterdeck.store.pool import ACQUIRE_TIMEOUT, fetch
+from quarterdeck.store.queries import SQL
 from quarterdeck.store.rows import job_of
 
 
@@ -25,6 +27,20 @@ class Inserted(msgspec.Struct, frozen=True):
     run_at: dt.datetime
     expires_at: dt.datetime | None
     attempted_at: dt.datetime | None
+    worker: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What is kept under an idempotency key: whose body it was, and the job as it was answered.
+
+    Either `submit` and what the insert decided of it (`facts`), or the whole `job`, which is an earlier one where
+    `duplicate` says so.
+    """
+
+    submit: NewJob | None = None
+    facts: Inserted | None = None
+    job: Job | None = None
+    duplicate: bool = False
 
 
 class CancelAnswer(msgspec.Struct, frozen=True):
@@ -35,6 +51,11 @@ class CancelAnswer(msgspec.Struct, frozen=True):
     state: State
     seq: int
     worker: str | None
+
+
+TRIES = 5
+FirstAnswer = Callable[[Inserted | Job], Answer]
+_NO_KEY = (None, None, None, None, None)
 
 
 class JobStore:
@@ -51,20 +72,58 @@ class JobStore:
         A job whose id exists already is left alone and is not in the answer.
         """
         group = sorted(zip(jobs, hand_off, strict=True), key=lambda pair: pair[0].id)
-        columns = zip(*(_columns(job, hand_off=handed) for job, handed in group), strict=True)
+        columns = zip(*(columns_of(job, hand_off=handed) for job, handed in group), strict=True)
         rows = await fetch(self._pool, "insert_jobs", *columns, worker)
-        return {
-            row["id"]: Inserted(
-                row["id"],
-                State(row["state"]),
-                row["seq"],
-                row["created_at"],
-                row["run_at"],
-                row["expires_at"],
-                row["attempted_at"],
-            )
-            for row in rows
-        }
+        return {row["id"]: _inserted(row) for row in rows}
+
+    async def insert_doubly_keyed(self, job: NewJob, key: IdempotencyKey, first: FirstAnswer) -> Inserted | Job | None:
+        """Inserts a job that has both a unique and an idempotency key, in a transaction.
+
+        Returns what the insert decided; or the earlier job that holds the unique key; or None where the idempotency key
+        is taken. `first` makes the answer that is kept of the first two.
+        """
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT) as connection, connection.transaction():
+            place = (key.tenant, key.method, key.path, key.key)
+            if await connection.fetchval(SQL["take_idempotency_key"], *place, key.body_hash, job.id) is None:
+                return None
+            alone = msgspec.structs.replace(job, idempotency=None)
+            columns = [[value] for value in columns_of(alone, hand_off=False)]
+            for _ in range(TRIES):
+                if rows := await connection.fetch(SQL["insert_jobs"], *columns, None):
+                    outcome: Inserted | Job = _inserted(rows[0])
+                else:
+                    holders = await connection.fetch(SQL["find_unique"], [job.tenant], [job.queue], [job.unique_key])
+                    found = await connection.fetch(SQL["get_jobs"], [row["job_id"] for row in holders])
+                    if not found:  # freed between two statements
+                        continue
+                    outcome = job_of(found[0])
+                kept = msgspec.json.encode(first(outcome)).decode()
+                await connection.execute(SQL["keep_answer"], *place, outcome.id, kept)
+                return outcome
+            raise Unavailable("the unique key changes hands too fast; try again")
+
+    async def find_unique(self, jobs: Sequence[NewJob]) -> dict[tuple[str, str, str], uuid.UUID]:
+        """Who holds the unique keys of these jobs: job id by tenant, queue and key."""
+        rows = await fetch(
+            self._pool,
+            "find_unique",
+            [job.tenant for job in jobs],
+            [job.queue for job in jobs],
+            [job.unique_key for job in jobs],
+        )
+        return {(row["tenant"], row["queue"], row["key"]): row["job_id"] for row in rows}
+
+    async def find_answer(self, key: IdempotencyKey) -> tuple[bytes, uuid.UUID, Answer] | None:
+        """The hash of the first body, the job, and the first answer under a key, while it is kept."""
+        rows = await fetch(self._pool, "find_answer", key.tenant, key.method, key.path, key.key)
+        if not rows:
+            return None
+        (row,) = rows
+        return row["body_hash"], row["job_id"], msgspec.json.decode(row["answer"], type=Answer)
+
+    async def prune_answers(self, limit: int) -> int:
+        """Forgets up to `limit` answers that are no longer kept; returns how many."""
+        return len(await fetch(self._pool, "prune_answers", limit))
 
     async def get_jobs(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Job]:
         """Those of the jobs that exist, of whichever tenant."""
@@ -84,7 +143,13 @@ class JobStore:
         return CancelAnswer(row["id"], row["queue"], State(row["state"]), row["seq"], row["worker"])
 
 
-def _columns(job: NewJob, *, hand_off: bool) -> tuple[object, ...]:
+def _inserted(row: asyncpg.Record) -> Inserted:
+    return Inserted(**{**dict(row), "state": State(row["state"])})
+
+
+def columns_of(job: NewJob, *, hand_off: bool) -> tuple[object, ...]:
+    """A job as insert_jobs.sql takes it."""
+    key = job.idempotency
     return (
         job.id,
         job.queue,
@@ -105,4 +170,11 @@ def _columns(job: NewJob, *, hand_off: bool) -> tuple[object, ...]:
         job.traceparent,
         job.parent_id,
         hand_off,
+        job.unique_key,
+        job.unique_period,
+        *((key.method, key.path, key.key, key.body_hash, _resolved(job)) if key else _NO_KEY),
     )
+
+
+def _resolved(job: NewJob) -> str:
+    return msgspec.json.encode(msgspec.structs.replace(job, idempotency=None)).decode()

@@ -6,15 +6,24 @@ from typing import cast
 
 import quart
 
-from quarterdeck.web import health, index, jobs
+from quarterdeck.web import health, index, job_edits, job_list, jobs, problem_pages
 from quarterdeck.web.auth import access_of
 from quarterdeck.web.body import LIMIT, Request
 from quarterdeck.web.endpoint import mount, problem_response
 from quarterdeck.web.gate import Gate
 from quarterdeck.web.problems import refusal_of
+from quarterdeck.web.reference import with_reference
 from quarterdeck.web.service import Service
 
-ENDPOINTS = (*jobs.ENDPOINTS, *health.ENDPOINTS)
+ENDPOINTS = with_reference(
+    (
+        *jobs.ENDPOINTS,
+        *job_list.ENDPOINTS,
+        *job_edits.ENDPOINTS,
+        *health.ENDPOINTS,
+        *problem_pages.ENDPOINTS,
+    )
+)
 
 CONFIG = {
     "MAX_CONTENT_LENGTH": LIMIT,

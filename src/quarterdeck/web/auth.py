@@ -128,7 +128,10 @@ def host_name(host: str) -> str | None:
         return None
     if found["v6"] is None:
         return found["name"].lower()
-    return str(ipaddress.IPv6Address(found["v6"])) if _is_address(found["v6"]) else None
+    try:
+        return str(ipaddress.IPv6Address(found["v6"]))
+    except ValueError:
+        return None
 
 
 def _require_same_origin(scope: Mapping[str, Any], host: str) -> None:

@@ -48,6 +48,10 @@ class BoundedBody(Body):
         """Whether all has come, or so much that no more of it is waited for."""
         return self._settled.is_set()
 
+    def give_up(self) -> None:
+        """What has not come is waited for no longer."""
+        self._settled.set()
+
     async def settle(self) -> None:
         """Waits until the body is settled."""
         await self._settled.wait()
@@ -76,6 +80,7 @@ class Request(quart.Request):
                 self._require_json()
                 return await self.body.take(limit)
         except TimeoutError:
+            self.body.give_up()
             raise Refusal(REQUEST_TIMEOUT, f"The body took longer than {self.body_timeout} seconds") from None
 
     async def settle(self) -> None:

@@ -41,11 +41,17 @@ class Call(msgspec.Struct, frozen=True):
     request: Request
 
 
+class Media(msgspec.Struct, frozen=True):
+    """An answer that is not JSON: its media type, without parameters."""
+
+    type: str
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A method and a path, and everything there is to say about them; the interface's description is made from it.
 
-    `path` has its parameters in braces and `parameters` their types, in order. `responses` has the type of the answer
-    by status; None means no JSON.
+    `path` has its parameters in braces and `parameters` their types, in order. `responses` has by status the type of
+    the answer, a Media where it is not JSON, a tuple where there are several, and None where there is no content.
     """
 
     method: Method
@@ -175,7 +181,10 @@ def _parameter(kind: Any, value: str) -> Any:
         if not _UUID.fullmatch(value):
             raise Refusal(NOT_FOUND, "There is no such id: it is not a UUID")
         return uuid.UUID(value)
-    return msgspec.convert(value, kind)
+    try:
+        return msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Refusal(NOT_FOUND, f"There is nothing of that name: {locate(error).detail}") from None
 
 
 def _typed(document: Any, kind: type[T]) -> T:

@@ -15,9 +15,12 @@ from quarterdeck.domain.job import Job
 from quarterdeck.domain.state import State
 from quarterdeck.domain.submission import Submit
 from quarterdeck.web.endpoint import JSON, Call, endpoint, json_response
+from quarterdeck.web.idempotency import idempotency_key
 from quarterdeck.web.prefer import wait_seconds
 from quarterdeck.web.problems import (
     BODY_TOO_LARGE,
+    IDEMPOTENCY_IN_FLIGHT,
+    IDEMPOTENCY_MISMATCH,
     INVALID,
     JOB_CANCELLED,
     JOB_DISCARDED,
@@ -56,22 +59,37 @@ class SubmitQuery(msgspec.Struct, frozen=True):
         UNSUPPORTED_MEDIA_TYPE,
         INVALID,
         UNKNOWN_KIND,
+        IDEMPOTENCY_IN_FLIGHT,
+        IDEMPOTENCY_MISMATCH,
     ),
 )
 async def submit_job(call: Call, body: Submit, query: SubmitQuery) -> quart.Response:
-    """202 with the job as it was stored; with `Prefer: wait=N`, 200 with the ended job if it ends in time."""
+    """202 with the job as it was stored; with `Prefer: wait=N`, 200 with the ended job if it ends in time.
+
+    200 with the earlier job where its unique key is taken; with an `Idempotency-Key` that was used, the first answer.
+    """
     engine = call.service.engine
     if query.dry_run:
         new = await engine.jobs.check(body, tenant=call.principal.tenant)
         return json_response(200, job_body(planned(new, engine.clock.now())))
-    job = await engine.jobs.submit(body, tenant=call.principal.tenant, traceparent=_traceparent(call))
+    submitted = await engine.jobs.submit(
+        body,
+        tenant=call.principal.tenant,
+        traceparent=_traceparent(call),
+        idempotency=idempotency_key(call, body),
+    )
+    job = submitted.job
     headers = {"Location": f"{call.request.root_path}{call.request.path}/{job.id}"}
+    if submitted.duplicate:
+        headers["Quarterdeck-Duplicate"] = "true"
+    if submitted.replayed:
+        headers["Idempotent-Replayed"] = "true"
     seconds = wait_seconds(call.request.headers.getlist("Prefer"))
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds}"
         if seconds and not job.terminal:
             job = await _wait_for_stored(call, job, seconds)
-    return json_response(200 if job.terminal else 202, job_body(job), headers)
+    return json_response(200 if submitted.duplicate or job.terminal else 202, job_body(job), headers)
 
 
 @endpoint("GET", "/v1/jobs/{id}", summary="Look a job up", responses={200: JobBody, 304: None}, problems=(NOT_FOUND,))

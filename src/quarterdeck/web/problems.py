@@ -8,7 +8,22 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from quarterdeck.domain.errors import Draining, FieldError, InvalidSubmit, JobNotFound, Unavailable, UnknownKind
+from quarterdeck.domain.errors import (
+    Conflict,
+    Draining,
+    FieldError,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    InvalidSettings,
+    InvalidSubmit,
+    JobConflict,
+    JobNotFound,
+    PreconditionFailed,
+    QueueFull,
+    Unavailable,
+    UnknownKind,
+)
+from quarterdeck.domain.listing import InvalidListing
 from quarterdeck.telemetry.log import get_logger
 
 log = get_logger(__name__)
@@ -35,11 +50,22 @@ METHOD_NOT_ALLOWED = Family("method-not-allowed", 405, "The method cannot be use
 REQUEST_TIMEOUT = Family("request-timeout", 408, "The body did not come in time")
 JOB_CANCELLED = Family("job-cancelled", 409, "The job was cancelled and has no result")
 JOB_DISCARDED = Family("job-discarded", 409, "The job failed and has no result")
+IDEMPOTENCY_IN_FLIGHT = Family(
+    "idempotency-in-flight", 409, "The first request with this idempotency key is still being answered"
+)
+JOB_RUNNING = Family("job-running", 409, "The job is running")
+JOB_ENDED = Family("job-ended", 409, "The job has ended")
+JOB_WAITING = Family("job-waiting", 409, "The job is waiting")
+JOB_STARTED = Family("job-started", 409, "The job has started once, and its queue is fixed")
+UNIQUE_KEY_TAKEN = Family("unique-key-taken", 409, "Another job has the unique key now")
+PRECONDITION_FAILED = Family("precondition-failed", 412, "The job is not in the version that If-Match names")
 BODY_TOO_LARGE = Family("body-too-large", 413, "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = Family("unsupported-media-type", 415, "The body has the wrong media type")
 MISDIRECTED = Family("misdirected", 421, "This service does not serve that host")
 INVALID = Family("invalid", 422, "The body breaks a rule")
 UNKNOWN_KIND = Family("unknown-kind", 422, "The kind is not known")
+IDEMPOTENCY_MISMATCH = Family("idempotency-mismatch", 422, "The idempotency key was used with another body")
+QUEUE_FULL = Family("queue-full", 429, "The queue is full")
 INTERNAL = Family("internal", 500, "Something went wrong here")
 UNAVAILABLE = Family("unavailable", 503, "The service cannot serve just now")
 DRAINING = Family("draining", 503, "This process is stopping")
@@ -55,11 +81,20 @@ CATALOGUE = (
     REQUEST_TIMEOUT,
     JOB_CANCELLED,
     JOB_DISCARDED,
+    IDEMPOTENCY_IN_FLIGHT,
+    JOB_RUNNING,
+    JOB_ENDED,
+    JOB_WAITING,
+    JOB_STARTED,
+    UNIQUE_KEY_TAKEN,
+    PRECONDITION_FAILED,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     MISDIRECTED,
     INVALID,
     UNKNOWN_KIND,
+    IDEMPOTENCY_MISMATCH,
+    QUEUE_FULL,
     INTERNAL,
     UNAVAILABLE,
     DRAINING,
@@ -69,6 +104,20 @@ CATALOGUE = (
 # What Quart refuses by itself.
 _BY_STATUS = {
     family.status: family for family in (BAD_REQUEST, NOT_FOUND, METHOD_NOT_ALLOWED, REQUEST_TIMEOUT, BODY_TOO_LARGE)
+}
+
+_BY_TYPE: dict[type[Exception], Family] = {
+    JobNotFound: NOT_FOUND,
+    IdempotencyMismatch: IDEMPOTENCY_MISMATCH,
+    PreconditionFailed: PRECONDITION_FAILED,
+    InvalidListing: BAD_QUERY,
+}
+_BY_CONFLICT = {
+    Conflict.RUNNING: JOB_RUNNING,
+    Conflict.ENDED: JOB_ENDED,
+    Conflict.WAITING: JOB_WAITING,
+    Conflict.STARTED: JOB_STARTED,
+    Conflict.UNIQUE_KEY_TAKEN: UNIQUE_KEY_TAKEN,
 }
 
 
@@ -125,15 +174,23 @@ def refusal_of(error: Exception) -> Refusal:  # noqa: PLR0911 - a table
     match error:
         case Refusal():
             return error
-        case InvalidSubmit():
+        case InvalidSubmit() | InvalidSettings():
             count = len(error.errors)
             return Refusal(
                 INVALID, "A rule is broken" if count == 1 else f"{count} rules are broken", errors=error.errors
             )
         case UnknownKind():
             return Refusal(UNKNOWN_KIND, str(error), errors=[FieldError("/kind", "unknown")])
-        case JobNotFound():
-            return Refusal(NOT_FOUND, str(error))
+        case JobNotFound() | IdempotencyMismatch() | PreconditionFailed() | InvalidListing():
+            return Refusal(_BY_TYPE[type(error)], str(error))
+        case JobConflict():
+            return Refusal(_BY_CONFLICT[error.conflict], str(error), state=error.state)
+        case IdempotencyInFlight():
+            return Refusal(IDEMPOTENCY_IN_FLIGHT, str(error), headers={"Retry-After": "1"})
+        case QueueFull():
+            return Refusal(
+                QUEUE_FULL, str(error), headers=_limit_headers("max_depth", error.max_depth, error.retry_after)
+            )
         case Unavailable():
             family = DRAINING if isinstance(error, Draining) else UNAVAILABLE
             return Refusal(family, str(error), headers={"Retry-After": str(error.retry_after)})
@@ -141,6 +198,15 @@ def refusal_of(error: Exception) -> Refusal:  # noqa: PLR0911 - a table
             return _refusal_of_quart(_BY_STATUS[status], error)
         case _:
             return _unexpected(error)
+
+
+def _limit_headers(policy: str, quota: int, retry_after: int) -> dict[str, str]:
+    """What a 429 says of the limit that was reached (draft-ietf-httpapi-ratelimit-headers)."""
+    return {
+        "Retry-After": str(retry_after),
+        "RateLimit-Policy": f'"{policy}";q={quota}',
+        "RateLimit": f'"{policy}";r=0;t={retry_after}',
+    }
 
 
 def _refusal_of_quart(family: Family, error: HTTPException) -> Refusal:

@@ -83,6 +83,7 @@ def planned(new: NewJob, now: dt.datetime) -> Job:
         expires_at=expires_at,
         tags=new.tags,
         metadata=new.metadata,
+        unique_key=new.unique_key,
         errors=[],
         seq=1,
         tenant=new.tenant,

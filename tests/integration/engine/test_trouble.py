@@ -241,13 +241,13 @@ async def test_one_job_the_database_refuses_does_not_hurt_its_group(database_url
     deck.resources["release"].set()
     async with running(database_url, deck) as runtime:
         submitter = runtime.engine._submitter
-        good = [await submitter.check(_body(name=str(index))) for index in range(4)]
-        bad = await submitter.check(_body(name="bad"))
+        good = [await runtime.engine.jobs.check(_body(name=str(index))) for index in range(4)]
+        bad = await runtime.engine.jobs.check(_body(name="bad"))
         bad.args["name"] = "\0"
         answers = await asyncio.gather(
             *(submitter.insert(job) for job in [good[0], good[1], bad, good[2], good[3]]), return_exceptions=True
         )
-        assert [type(answer).__name__ for answer in answers] == ["Job", "Job", "InvalidSubmit", "Job", "Job"]
+        assert [type(answer).__name__ for answer in answers] == ["Submitted", "Submitted", "InvalidSubmit", "Submitted", "Submitted"]
         for job in good:
             assert (await runtime.engine.jobs.wait(job.id, 10)).state is State.COMPLETED
 

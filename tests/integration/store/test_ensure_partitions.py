@@ -71,7 +71,8 @@ async def test_a_day_made_again_has_the_constraints_the_indexes_and_the_trigger_
 
     async def catalog(day):
         rows = await stores.fetch(
-            """select 'constraint ' || conname || pg_get_constraintdef(oid) as line from pg_constraint where conrelid = $1::regclass
+            """select 'constraint ' || conname || pg_get_constraintdef(oid) as line
+            from pg_constraint where conrelid = $1::regclass
             union all select 'index ' || pg_get_indexdef(indexrelid) from pg_index where indrelid = $1::regclass
             union all select 'trigger ' || tgname from pg_trigger where tgrelid = $1::regclass order by 1""",
             f"quarterdeck.job_history_{day:%Y%m%d}",

@@ -60,7 +60,7 @@ async def test_kinds_of_a_newer_release_do_not_hide_the_others(stores):
     await stores.kinds.announce_kinds([handler("old")])
     await stores.execute(
         """insert into quarterdeck.kind (name, schema, defaults)
-        values ('new', '{}', '{"queue": "q", "unique": true, "retry": {"jitter": true, "budget": 5}}')"""
+        values ('new', '{}', '{"queue": "q", "later": true, "retry": {"jitter": true, "budget": 5}}')"""
     )
     known = await stores.kinds.list_kinds()
     assert known == {"old": KindDefaults(), "new": KindDefaults(queue="q", retry=RetryPolicy(jitter=True))}

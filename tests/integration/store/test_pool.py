@@ -5,6 +5,7 @@ import pytest
 
 from quarterdeck.store import pool
 from tests.support.factories import new_id, new_job, open_stores
+from tests.support.waiting import eventually
 
 PASSING, CONFLICT, DATA = "passing", "conflict", "data"
 
@@ -133,9 +134,7 @@ async def test_a_statement_that_somebody_cancels_passes_by_itself(stores):
 
 
 async def until_sleeping(stores):
-    async with asyncio.timeout(10):
-        while not await stores.fetch("select from pg_stat_activity where wait_event = 'PgSleep'"):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: stores.fetch("select from pg_stat_activity where wait_event = 'PgSleep'"))
 
 
 async def test_a_statement_that_takes_too_long_passes_by_itself(stores):
@@ -182,8 +181,15 @@ async def test_a_session_of_ours_never_scans_a_whole_table_and_says_who_it_is(st
     assert tuple(row) == ("off", "off", "quarterdeck-test", "UTC", "10s")
 
 
-async def test_closing_a_pool_cuts_connections_that_do_not_come_back(database_url):
-    connections = await pool.open_pool(database_url, name="test", size=2, command_timeout=5)
+async def test_closing_a_pool_cuts_connections_that_do_not_come_back(database_url, stores):
+    connections = await pool.open_pool(database_url, name="kept", size=2, command_timeout=5)
     kept = await connections.acquire()
+    sessions = "select from pg_stat_activity where application_name = 'quarterdeck-kept' and pid = $1"
+    pid = kept.get_server_pid()
+    assert await stores.fetch(sessions, pid)
     await pool.close_pool(connections, within=0.05)
-    assert kept.is_closed()
+
+    async def cut():
+        return not await stores.fetch(sessions, pid)
+
+    await eventually(cut)

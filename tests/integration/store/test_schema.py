@@ -63,9 +63,10 @@ async def test_what_is_read_of_a_job_is_all_that_the_outside_sees_of_it(stores, 
 async def test_a_value_of_every_column_survives_the_move(stores):
     claimed = await stores.running(args={"a": 1}, tags=["t"], metadata={"m": 1}, ttl=5.0, traceparent="t")
     await stores.execute(
-        """update quarterdeck.job set state_detail = 'd', progress = '1', errors = array['{"a":1}'::json], unique_key = 'u',
-        concurrency_key = 'c', cache_key = 'k', cache_ttl = 1, cached_from = $1, workflow_id = $1, batch_id = $1, parent_id = $1,
-        needs = '{}', open_needs = 1, webhook = '{}', retry = '{}', tenant = 't', crashes = 1, generation = 2, priority = 3""",
+        """update quarterdeck.job set state_detail = 'd', progress = '1', errors = array['{"a":1}'::json],
+        unique_key = 'u', concurrency_key = 'c', cache_key = 'k', cache_ttl = 1, cached_from = $1, workflow_id = $1,
+        batch_id = $1, parent_id = $1, needs = '{}', open_needs = 1, webhook = '{}', retry = '{}', tenant = 't',
+        crashes = 1, generation = 2, priority = 3""",
         new_id(),
     )
     before = dict(await stores.row(claimed.id))
@@ -198,8 +199,8 @@ async def test_every_unique_key_of_a_job_table_carries_the_queue(stores, table):
 
 async def test_a_timeline_line_is_json_whatever_its_fields(stores):
     (row,) = await stores.fetch(
-        """select quarterdeck.entry(7, 'started', '{"attempt":1}') as full, quarterdeck.entry(1, 'available', null) as bare,
-        (date_part('epoch', now()) * 1000)::bigint as ms"""
+        """select quarterdeck.entry(7, 'started', '{"attempt":1}') as full,
+        quarterdeck.entry(1, 'available', null) as bare, (date_part('epoch', now()) * 1000)::bigint as ms"""
     )
     assert row["full"].endswith(',{"attempt":1}]\n')
     assert re.fullmatch(r'\[7,"started",\d{13},\{"attempt":1\}\]\n', row["full"])
@@ -210,7 +211,8 @@ async def test_the_floor_of_a_moment_is_the_smallest_id_of_it(stores):
     job_id = new_id()
     moment = job_id.int >> 80
     (row,) = await stores.fetch(
-        "select quarterdeck.uuid_floor(to_timestamp($1 / 1000.0)) as this, quarterdeck.uuid_floor(to_timestamp(($1 + 1) / 1000.0)) as next",
+        """select quarterdeck.uuid_floor(to_timestamp($1 / 1000.0)) as this,
+        quarterdeck.uuid_floor(to_timestamp(($1 + 1) / 1000.0)) as next""",
         float(moment),
     )
     assert row["this"].int >> 80 == moment

@@ -1,6 +1,7 @@
 """The files that the demo takes, and the figures that it tells."""
 
 import hashlib
+import shutil
 import subprocess
 
 import pytest
@@ -49,17 +50,21 @@ def test_the_demo_works_on_this_very_repository(tmp_path):
 
 def test_the_demo_s_database_stays_in_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert demo_directory() == tmp_path / ".quarterdeck" / "demo"
-    assert list(demo_directory().iterdir()) == []
+    with demo_directory() as directory:
+        assert directory == tmp_path / ".quarterdeck" / "demo"
+        assert list(directory.iterdir()) == []
+    assert directory.is_dir()
 
 
-def test_where_nothing_can_be_written_a_temporary_directory_is_taken(tmp_path, monkeypatch):
+@pytest.mark.parametrize("keep", [False, True])
+def test_where_nothing_can_be_written_a_temporary_directory_is_taken(tmp_path, monkeypatch, keep):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".quarterdeck").write_text("a file in its place")
-    directory = demo_directory()
-    assert directory.is_dir()
-    assert not directory.is_relative_to(tmp_path / ".quarterdeck")
-    directory.rmdir()
+    with demo_directory(keep=keep) as directory:
+        (directory / "file").touch()
+        assert not directory.is_relative_to(tmp_path)
+    assert directory.exists() is keep
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def test_checksums_are_compared_with_what_the_files_hold(tmp_path):

@@ -140,8 +140,7 @@ def test_a_submit_without_a_kind_is_refused():
         ({"retry": {"backoff": []}}, ["/retry/backoff"]),
         ({"retry": {"backoff": [1] * 1001}}, ["/retry/backoff"]),
         ({"retry": {"backoff": [1, "x", -2]}}, ["/retry/backoff/1", "/retry/backoff/2"]),
-        ({"unique": True}, ["/unique"]),
-        ({"unique": None}, ["/unique"]),
+        ({"cache": None}, ["/cache"]),
         ({"concurrency_key": "a"}, ["/concurrency_key"]),
         ({"cache": {"ttl": 5}}, ["/cache"]),
         ({"webhook": {"url": "http://localhost"}}, ["/webhook"]),
@@ -295,7 +294,7 @@ def test_the_defaults_of_a_kind_survive_the_database():
 
 def test_defaults_announced_by_a_newer_release_are_read_as_far_as_they_are_known():
     # A rolling deploy: the kind's row was written by a process that knows more options than this one.
-    assert msgspec.convert({"queue": "images", "unique": True}, KindDefaults) == KindDefaults(queue="images")
+    assert msgspec.convert({"queue": "images", "later": True}, KindDefaults) == KindDefaults(queue="images")
 
 
 def test_a_submit_says_all_that_the_interface_names():

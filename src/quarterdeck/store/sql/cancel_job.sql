@@ -3,7 +3,7 @@ with ended as (
   delete from quarterdeck.job j
   where j.id = $1 and j.tenant = $2 and j.state in ('pending', 'scheduled', 'available', 'retryable')
   returning j.*
-), moved as (
+), {free_unique_keys}, moved as (
   insert into quarterdeck.job_history as h ({history_columns})
   select {history_values}
   from ended e

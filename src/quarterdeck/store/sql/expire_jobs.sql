@@ -9,7 +9,7 @@ with late as materialized (
   delete from quarterdeck.job j
   where j.id = any(array(select id from late)) and j.attempted_at is null and j.state in ('available', 'scheduled')
   returning j.*
-)
+), {free_unique_keys}
 insert into quarterdeck.job_history as h ({history_columns})
 select {history_values}
 from ended e

@@ -5,7 +5,7 @@ with ended as (
   where j.id = any($1::uuid[]) and j.state = 'running'
     and j.fence = ($2::bigint[])[array_position($1::uuid[], j.id)]
   returning j.*
-)
+), {free_unique_keys}
 insert into quarterdeck.job_history as h ({history_columns})
 select {history_values}
 from ended e

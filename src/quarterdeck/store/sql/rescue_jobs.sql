@@ -17,7 +17,7 @@ with recursive holder (worker) as (
   delete from quarterdeck.job j
   where j.id = any(array(select id from lost)) and j.state = 'running' and (j.crashes >= 2 or j.cancel_requested_at is not null)
   returning j.*
-), moved as (
+), {free_unique_keys}, moved as (
   insert into quarterdeck.job_history as h ({history_columns})
   select {history_values}
   from ended e

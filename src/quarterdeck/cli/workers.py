@@ -1,0 +1,41 @@
+"""`qd workers`: which processes live."""
+
+from __future__ import annotations
+
+import click
+
+from quarterdeck.cli.options import client_options, json_option
+from quarterdeck.cli.output import print_json
+
+
+@click.command()
+@client_options
+@json_option
+def workers(*, url: str | None, api_key: str | None, as_json: bool) -> None:
+    """List live workers, the newest first."""
+    from quarterdeck.cli.api import Api  # noqa: PLC0415 - slow
+
+    with Api(url, api_key) as api:
+        found = list(api.items("/v1/workers"))
+    if as_json:
+        print_json({"items": found, "next": None})
+        return
+    from quarterdeck.cli.tables import show_table  # noqa: PLC0415 - slow
+
+    show_table(
+        ("worker", "role", "running", "slots", "kinds", "queues", "started", "last heartbeat", ""),
+        [
+            (
+                worker["id"],
+                worker["role"],
+                worker["running"],
+                worker["slots"],
+                len(worker["kinds"]),
+                worker["queues"] or "all",
+                worker["started_at"],
+                worker["beat_at"],
+                "draining" if worker["draining"] else "",
+            )
+            for worker in found
+        ],
+    )
