@@ -18,7 +18,7 @@ from quarterdeck.domain.handler import JobContext
 from quarterdeck.domain.outcome import AttemptFacts, decide
 from quarterdeck.domain.retry import DEFAULT_RETRY
 from quarterdeck.domain.state import MOVES, Reason, State
-from quarterdeck.engine import attempt, completer, executor, producer, reader, submitter, tick, waiters
+from quarterdeck.engine import attempt, calls, completer, executor, producer, reader, submitter, tick, waiters
 from quarterdeck.handlers import built_in
 from quarterdeck.store import embedded, migrator
 from quarterdeck.web import app, index, problems
@@ -275,7 +275,7 @@ CONNECTIONS = bootstrap.API_CONNECTIONS + bootstrap.WORK_CONNECTIONS + 1
 
 FIGURES = [
     ("explanation/a-jobs-way.md", f"up to {submitter.MAX_GROUP}, and inserts the group"),
-    ("explanation/a-jobs-way.md", f"has waited {submitter.SUBMIT_TIMEOUT:g} seconds gets 503"),
+    ("explanation/a-jobs-way.md", f"has waited {calls.CALL_TIMEOUT:g} seconds gets 503"),
     ("explanation/a-jobs-way.md", f"`intake` holds at most {submitter.INTAKE:,} requests".replace(",", " ")),
     ("explanation/a-jobs-way.md", f"at most {executor.MAX_PREFETCH:,}.".replace(",", " ")),
     ("explanation/a-jobs-way.md", f"After {attempt.ABANDON_AFTER:g} seconds it is abandoned"),
