@@ -7,6 +7,9 @@ RUN uv venv /opt/quarterdeck
 COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY src src
 COPY migrations migrations
+# What the wheel takes from the top of the repository; src/quarterdeck/hypercorn.toml is a link to the first.
+COPY hypercorn.toml ./
+COPY examples/quickstart.py examples/quickstart.py
 # The lock also holds the tools of development; as constraints it pins what is needed, with hashes, and adds nothing.
 RUN uv pip install --no-cache --compile-bytecode --python /opt/quarterdeck/bin/python \
     --constraints requirements.lock --build-constraints requirements.lock .

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks import engine, floor
+from benchmarks import engine, floor, web
 from benchmarks.bench import Bench
 from benchmarks.measure import Sample
 
@@ -57,6 +57,7 @@ CASES = [
     Case(["engine/submit"], 10_000, engine.submit),
     Case(["engine/submit+run"], 10_000, engine.submit_and_run),
     Case(["engine/latency"], 300, engine.latency),
+    Case(["http/echo", "http/submit"], 3_000, web.submit),
 ]
 
 COMPARISONS = [
@@ -64,6 +65,7 @@ COMPARISONS = [
     Comparison("engine/submit", "floor/insert/100"),
     Comparison("engine/submit+run", "floor/hand-off/100"),
     Comparison("engine/latency", "floor/hand-off/1"),
+    Comparison("http/submit", "http/echo", bar=0.7),
 ]
 
 

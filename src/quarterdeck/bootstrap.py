@@ -115,15 +115,15 @@ class Runtime:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        if self._engine is not None:
-            await self._engine.stop(self.settings.shutdown_grace if grace is None else grace)
-            self._deck.attach(None)
-        for opened in self._pools:
-            await pool.close_pool(opened)
-        self._pools.clear()
-        if self._embedded is not None:
-            await self._embedded.stop()
-            self._embedded = None
+        try:
+            if self._engine is not None:
+                self._deck.attach(None)
+                await self._engine.stop(self.settings.shutdown_grace if grace is None else grace)
+        finally:
+            await self._close_pools()
+            if self._embedded is not None:
+                embedded, self._embedded = self._embedded, None
+                await embedded.stop()
 
     async def _start_database(self) -> str:
         if self.settings.database_url != "embedded":

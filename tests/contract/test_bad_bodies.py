@@ -231,11 +231,12 @@ async def test_a_large_bad_body_costs_little(client, subtests):
             with subtests.test(f"{filler}, then {name}"):
                 room = LIMIT - 100 - len(flaw)
                 text = echo(b'{"a": [' + unit * (room // len(unit)) + flaw + b"]}")
-                best = 1.0
-                for _ in range(3):
+                for _ in range(5):  # a busy machine may be slow once
                     began = time.process_time()
                     answer = await client.call("POST", "/v1/jobs", text=text)
-                    best = min(best, time.process_time() - began)
-                assert answer.status == status
-                # Fifty milliseconds are promised; asyncio's debug mode and the client are part of what is seen here.
-                assert best < 0.1
+                    took = time.process_time() - began
+                    assert answer.status == status
+                    # Fifty milliseconds are promised; asyncio's debug mode and the client take their part here.
+                    if took < 0.1:
+                        break
+                assert took < 0.1

@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from quarterdeck.bootstrap import Runtime
 from quarterdeck.config import Settings
-from quarterdeck.domain import duration, submission
+from quarterdeck.domain import duration, queue, submission
 from quarterdeck.domain.errors import InvalidSubmit
 from quarterdeck.web import headers, notes, problems
 from quarterdeck.web.app import ENDPOINTS, create_app
@@ -173,6 +173,12 @@ def test_every_duration_that_is_described_is_one(text):
             raise
 
 
+def test_what_a_queue_cannot_do_yet_is_described_as_such():
+    assert {name: SCHEMAS["QueuePatch"]["properties"][name]["type"] for name in queue.LATER} == dict.fromkeys(
+        queue.LATER, "null"
+    )
+
+
 def test_every_example_fits_its_schema():
     for schema in SCHEMAS.values():
         for example in schema.get("examples", ()):
@@ -208,6 +214,12 @@ def test_what_is_not_json_is_described_by_its_media_type():
             assert media <= set(operation(route)["responses"][str(status)].get("content", {}))
 
 
+@pytest.fixture
+def client():
+    """A client of a service that was not started: its description needs none of it."""
+    return Client(create_app(Runtime(Settings())))
+
+
 async def test_the_description_is_served_and_need_not_be_sent_twice(client):
     answer = await client.get("/openapi.json")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
@@ -218,8 +230,8 @@ async def test_the_description_is_served_and_need_not_be_sent_twice(client):
     assert (await client.get("/openapi.json", If_None_Match='"other"')).status == 200
 
 
-async def test_a_service_with_keys_describes_that_and_keeps_its_description_to_itself(database_url):
-    settings = Settings(database_url=database_url, shutdown_grace=0, auth="required", api_keys=f"ci:{KEY}")
+async def test_a_service_with_keys_describes_that_and_keeps_its_description_to_itself():
+    settings = Settings(auth="required", api_keys=f"ci:{KEY}")
     client = Client(create_app(Runtime(settings)))
     for path in ("/openapi.json", "/docs", "/docs/style.css", "/problems", "/problems/invalid"):
         (await client.get(path)).problem(401, "unauthenticated")

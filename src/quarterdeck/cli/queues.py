@@ -59,9 +59,7 @@ def resume(*, name: str, url: str | None, api_key: str | None, as_json: bool) ->
 @click.argument("pairs", metavar="SETTING=VALUE...", nargs=-1, required=True)
 @client_options
 @json_option
-def set_settings(
-    *, name: str, pairs: tuple[str, ...], url: str | None, api_key: str | None, as_json: bool
-) -> None:
+def set_settings(*, name: str, pairs: tuple[str, ...], url: str | None, api_key: str | None, as_json: bool) -> None:
     """Change settings of the queue NAME, as in `max_depth=1000 paused=true`; `null` goes back to the default."""
     _update(url, api_key, name, _settings(pairs), as_json=as_json)
 

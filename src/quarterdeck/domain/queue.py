@@ -33,13 +33,13 @@ class QueuePatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `retention` a duration.
     """
 
-    paused: bool | None | msgspec.UnsetType = msgspec.UNSET
-    concurrency: Count | None | msgspec.UnsetType = msgspec.UNSET
-    concurrency_per_key: CountOrNone | None | msgspec.UnsetType = msgspec.UNSET
-    rate: str | None | msgspec.UnsetType = msgspec.UNSET
-    rate_per_key: str | None | msgspec.UnsetType = msgspec.UNSET
-    retention: float | str | None | msgspec.UnsetType = msgspec.UNSET
-    max_depth: Depths | None | msgspec.UnsetType = msgspec.UNSET
+    paused: bool | msgspec.UnsetType | None = msgspec.UNSET
+    concurrency: Count | msgspec.UnsetType | None = msgspec.UNSET
+    concurrency_per_key: CountOrNone | msgspec.UnsetType | None = msgspec.UNSET
+    rate: str | msgspec.UnsetType | None = msgspec.UNSET
+    rate_per_key: str | msgspec.UnsetType | None = msgspec.UNSET
+    retention: float | str | msgspec.UnsetType | None = msgspec.UNSET
+    max_depth: Depths | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -101,7 +101,12 @@ class Completer:
 
     async def _wait_out(self, error: Exception, backoff: Backoff) -> None:
         if pool.is_missing_partition(error):
-            await self._upkeep.ensure_partitions()
+            try:
+                await self._upkeep.ensure_partitions()
+            except Exception as second:
+                if not (pool.is_passing(second) or pool.is_conflict(second)):
+                    raise
+                await backoff.pause()
         elif pool.is_conflict(error):
             await asyncio.sleep(0)
         elif pool.is_passing(error):

@@ -64,11 +64,13 @@ class Heartbeat:
         self._held: _Held | None = None
         self._renounced: str | None = None
         self._died: asyncio.Future[BaseException] | None = None
+        self._ended: asyncio.Event | None = None
 
     def start(self) -> None:
         """Starts the thread; the first beat reports the registration."""
         self._main = asyncio.get_running_loop()
         self._died = self._main.create_future()
+        self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._thread_main, name="quarterdeck-heartbeat", daemon=True)
         self._thread.start()
 
@@ -93,7 +95,10 @@ class Heartbeat:
         if self._loop is not None and self._stop is not None:
             with suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._stop.set)
-        await asyncio.to_thread(self._thread.join, timeout)
+        if self._ended is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._ended.wait()
 
     def _thread_main(self) -> None:
         try:
@@ -101,6 +106,9 @@ class Heartbeat:
         except BaseException as error:  # reported by whoever watches the engine
             log.critical("loop.died", loop="heartbeat", exc_info=error)
             self._tell(self._report_death, error)
+        finally:
+            if self._ended is not None:
+                self._tell(self._ended.set)
 
     def _report_death(self, error: BaseException) -> None:
         if self._died is not None and not self._died.done():

@@ -43,7 +43,7 @@ class Queues:
         self._depths: Shared[Depth] = Shared(self._count_depths, KEEP_DEPTH)
         self._finished: Shared[int] = Shared(self._count_finished, KEEP_THROUGHPUT)
 
-    async def list(self, after: str, limit: int) -> list[QueueReport]:
+    async def page(self, after: str, limit: int) -> list[QueueReport]:
         """Up to `limit` queues by name, from after `after`: those that were ever set or have unfinished jobs."""
         self._calls.require_open()
         names = await self._calls.call(self._store.name_queues(after, limit))

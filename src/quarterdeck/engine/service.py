@@ -132,7 +132,6 @@ class Engine:
         )
         self._submitter = Submitter(
             store,
-            self._upkeep,
             calls=self._calls,
             executor=self._executor,
             holdings=self._holdings,
@@ -154,6 +153,7 @@ class Engine:
 
     async def start(self) -> None:
         """Announces the kinds, begins the lease and starts every loop. Raises what asyncpg raises."""
+        await self._upkeep.ensure_partitions()
         await self._kinds.announce_kinds(self._registry.handlers)
         self._heartbeat.start()
         self._tasks.spawn("heartbeat watch", self._watch_heartbeat())

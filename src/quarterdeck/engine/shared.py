@@ -36,7 +36,7 @@ class Shared(Generic[T]):
         self._next: _Flight | None = None
 
     async def get(self, names: Iterable[str], keep: float | None = None) -> dict[str, T]:
-        """What was read for each of `names`, at most `keep` seconds ago, or is read now. Raises what the reading does."""
+        """What was read of each name at most `keep` seconds ago, or is read now. Raises what the reading raises."""
         since = time.monotonic() - (self._keep if keep is None else keep)
         found: dict[str, T] = {}
         missing = set()
@@ -52,7 +52,7 @@ class Shared(Generic[T]):
         return found
 
     def forget(self, name: str) -> None:
-        """What was read for `name` holds no more; who asks from now on is not answered by a reading under way either."""
+        """What was read of `name`, or is being read, holds no more: who asks from now on is answered by a new reading."""
         self._kept.pop(name, None)
         if self._now is not None:
             self._now.names.discard(name)
@@ -66,7 +66,7 @@ class Shared(Generic[T]):
                 self._next.task.add_done_callback(_look_at)
             flight = self._next
             flight.names |= names
-        return await asyncio.shield(flight.task)  # type: ignore[arg-type, return-value]
+        return await asyncio.shield(flight.task)  # type: ignore[arg-type]
 
     async def _fly(self, flight: _Flight, before: _Flight | None) -> Mapping[str, T]:
         if before is not None and before.task is not None:

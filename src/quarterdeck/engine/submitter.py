@@ -26,7 +26,6 @@ from quarterdeck.engine.stored import Submitted, as_job, claimed_from, replay
 from quarterdeck.engine.tasks import Backoff
 from quarterdeck.store import pool
 from quarterdeck.store.jobs import Answer, Inserted, JobStore
-from quarterdeck.store.upkeep import UpkeepStore
 from quarterdeck.telemetry.log import get_logger
 
 log = get_logger(__name__)
@@ -64,7 +63,6 @@ class Submitter:
     def __init__(
         self,
         jobs: JobStore,
-        upkeep: UpkeepStore,
         *,
         calls: Calls,
         executor: Executor,
@@ -74,7 +72,6 @@ class Submitter:
         due: Callable[[Job], None],
     ) -> None:
         self._jobs = jobs
-        self._upkeep = upkeep
         self._calls = calls
         self._executor = executor
         self._holdings = holdings
@@ -190,9 +187,7 @@ class Submitter:
                 inserted = await self._jobs.insert_jobs([request.job for request in group], marks, worker)
                 await self._answer(group, inserted)
             except Exception as error:  # noqa: BLE001 - nobody but the caller of each job is to hear of it
-                if pool.is_missing_partition(error):
-                    await self._upkeep.ensure_partitions()
-                elif pool.is_conflict(error):
+                if pool.is_conflict(error):
                     pass
                 elif pool.is_passing(error):
                     log.warning("submitter.waits", error=str(error) or type(error).__name__)

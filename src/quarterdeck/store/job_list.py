@@ -17,7 +17,7 @@ from quarterdeck.store.pool import ACQUIRE_TIMEOUT, fetch
 from quarterdeck.store.queries import SQL
 from quarterdeck.store.rows import job_of, raw
 
-MAX_ROWS = 5000
+MAX_ROWS = 2500
 """Rows of each table that are looked at for one page."""
 MAX_BYTES = 4 * 1024 * 1024
 """Bytes, as stored, of the rows that fit the cheap filters, after which a page ends."""

@@ -214,10 +214,15 @@ def _query(kind: type[msgspec.Struct] | None, text: bytes) -> msgspec.Struct | N
     if kind is None:
         return None
     try:
-        return msgspec.convert(values, kind, strict=False)
+        query = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         misfit = locate(error)
         raise _bad_query(misfit.pointer[1:], misfit.detail) from None
+    # The lax reading takes the word "null" for null; but what is given has a value, and what has none is not given.
+    for name in values:
+        if getattr(query, fields[name].name) is None:
+            raise _bad_query(name, "null is no value here")
+    return query
 
 
 def _bad_query(name: str, detail: str) -> Refusal:

@@ -32,7 +32,7 @@ PREFER = Header(
 IDEMPOTENCY_KEY = Header(
     "Idempotency-Key",
     "The same key with the same body within 24 hours gets the first answer again and submits nothing",
-    {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS},
+    {"type": "string", "pattern": f"^[!-~]([ -~]{{0,{MAX_CHARACTERS - 2}}}[!-~])?$"},
     "order-1234",
 )
 TRACEPARENT = Header(
@@ -51,6 +51,8 @@ RETRY_AFTER = Header("Retry-After", "Seconds after which the same request is wor
 PREFERENCE_APPLIED = Header("Preference-Applied", "The preference that was honoured", _TEXT, "wait=5")
 DUPLICATE = Header("Quarterdeck-Duplicate", "`true`: the job was there already, by its unique key", {"const": "true"})
 REPLAYED = Header("Idempotent-Replayed", "`true`: the first answer to this Idempotency-Key, again", {"const": "true"})
+RATE_LIMIT = Header("RateLimit", "How it stands with the limit", _TEXT, '"max_depth";r=0;t=1')
+RATE_LIMIT_POLICY = Header("RateLimit-Policy", "The limit that was reached", _TEXT, '"max_depth";q=10000')
 REQUEST_ID = Header("X-Request-Id", "The id of the request, in the service's log too", _TEXT, "5f0c2a9be1d34a67")
 ALLOW = Header("Allow", "The methods of the route", _TEXT, "GET, HEAD, OPTIONS")
 CHALLENGE = Header("WWW-Authenticate", "How to authenticate", _TEXT, 'Bearer realm="quarterdeck"')
@@ -71,6 +73,8 @@ RESPONSE: Mapping[str, Mapping[int, tuple[Header, ...]]] = {
     },
     "GET /v1/jobs/{id}": {200: (ETAG, PREFERENCE_APPLIED), 304: (ETAG, PREFERENCE_APPLIED)},
     "GET /v1/jobs/{id}/result": {200: (PREFERENCE_APPLIED,), 202: (PREFERENCE_APPLIED, RETRY_AFTER)},
+    "PATCH /v1/jobs/{id}": {200: (ETAG,)},
+    "POST /v1/jobs/{id}/retry": {200: (ETAG,)},
     "GET /openapi.json": {200: (ETAG,), 304: (ETAG,)},
 }
 """What an answer says in headers, by route and status."""
@@ -78,7 +82,8 @@ RESPONSE: Mapping[str, Mapping[int, tuple[Header, ...]]] = {
 PROBLEM: Mapping[int, tuple[Header, ...]] = {
     401: (CHALLENGE,),
     405: (ALLOW,),
-    429: (RETRY_AFTER,),
+    409: (RETRY_AFTER,),
+    429: (RETRY_AFTER, RATE_LIMIT, RATE_LIMIT_POLICY),
     503: (RETRY_AFTER,),
 }
 """What a problem says in headers, by status."""

@@ -16,9 +16,9 @@ from quarterdeck.web.paging import cursor_of, place_of
 
 
 class KindBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A known kind: the JSON Schema of its arguments, what a submit of it says by default, how many live workers run it.
+    """A known kind: the JSON Schema of its arguments, and what a submit of it says by default.
 
-    `last_seen` is when a live worker last said that it runs it.
+    `live` workers run it, and `last_seen` is when one last told that it lives.
     """
 
     name: str

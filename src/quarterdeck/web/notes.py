@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from quarterdeck.domain.duration import MAX_SECONDS
+from quarterdeck.domain.queue import LATER
 from quarterdeck.domain.submission import MAX_ATTEMPTS, MAX_TAG_CHARACTERS, MAX_TAGS, NAME
 from quarterdeck.domain.template import MAX_KEY_CHARACTERS
 from quarterdeck.domain.unique import MAX_BY
@@ -160,6 +161,66 @@ FIELDS: Mapping[str, Note] = {
     "ProblemPage.cause": Note("What is usually behind it"),
     "ProblemPage.remedy": Note("What to do about it"),
     "ProblemIndex.items": Note("Every problem, by status"),
+    # Edits
+    "Edit.args": Note("The arguments anew; at most 1 MiB"),
+    "Edit.run_at": Note("Not before then; with its time zone", _TIME),
+    # What handlers wrote
+    "LogLine.at": Note("When it was logged", _TIME),
+    "LogLine.level": Note("How grave it is"),
+    "LogLine.message": Note("Its text"),
+    "LogLine.seq": Note("The `seq` that the job got with it", {"minimum": 1}),
+    "LogLine.attempt": Note("The attempt that logged it", _COUNT),
+    "LogLine.generation": Note("The generation that logged it", {"minimum": 1}),
+    "Output.at": Note("When it was put out", _TIME),
+    "Output.data": Note("What was put out"),
+    "Output.seq": Note("The `seq` that the job got with it", {"minimum": 1}),
+    "Output.attempt": Note("The attempt that put it out", _COUNT),
+    "Output.generation": Note("The generation that put it out", {"minimum": 1}),
+    # Queues
+    "QueueBody.name": Note("The name of the queue", NAME_KEYWORDS),
+    "QueueBody.depth": Note("Its unfinished jobs by state"),
+    "QueueBody.retention": Note("Seconds that ended jobs are kept; null: as long as the service keeps any"),
+    "as_of": Note("The moment of the count; never more than half a second ago", _TIME),
+    "oldest_available_age": Note(
+        "Seconds that its oldest available job has been due; null where there is none", _COUNT
+    ),
+    "throughput": Note("Jobs that ended per second, over the last ten seconds", _COUNT),
+    "paused": Note("Whether no more of its jobs are started"),
+    "concurrency": Note("How many of its jobs may run at the same time, everywhere together"),
+    "concurrency_per_key": Note("How many jobs of one concurrency key may run at the same time; 0: no limit", _COUNT),
+    "rate": Note("How many of its jobs may start in a time, such as `100/1m`"),
+    "rate_per_key": Note("How many jobs of one concurrency key may start in a time"),
+    "retention": Note("How long ended jobs are kept"),
+    "max_depth": Note("The number of unfinished jobs from which on submits are refused; null: none"),
+    **{
+        f"QueuePatch.{field}": Note("Not in this release: null, the default, is all it may be", instead=_NULL)
+        for field in LATER
+    },
+    **{
+        f"DepthBody.{state}": Note(f"Jobs that are {state}", _COUNT)
+        for state in ("available", "running", "scheduled", "retryable", "pending")
+    },
+    # Kinds
+    "KindBody.name": Note("The kind", NAME_KEYWORDS),
+    "schema": Note("JSON Schema of the arguments"),
+    "defaults": Note("The options of a submit, as far as the kind has them by default"),
+    "live": Note("How many live workers run it", _COUNT),
+    "first_seen": Note("When a worker first had a handler for it", _TIME),
+    "last_seen": Note("When a worker last had one", _TIME),
+    # Workers
+    "WorkerBody.id": Note("The name under which the process claims jobs"),
+    "host": Note("The machine that it runs on"),
+    "pid": Note("Its process id there", _COUNT),
+    "role": Note("Whether it serves HTTP, runs jobs, or both"),
+    "queues": Note("The queues that it takes jobs from; null: every queue"),
+    "kinds": Note("The kinds that it has handlers for"),
+    "slots": Note("How many jobs it may run at the same time", _COUNT),
+    "running": Note("How many it ran at its last heartbeat", _COUNT),
+    "draining": Note("Whether it is stopping"),
+    "version": Note("The release that it runs"),
+    "started_at": Note("When it started", _TIME),
+    "beat_at": Note("Its last heartbeat", _TIME),
+    "lease_until": Note("When its jobs are given to others unless it beats again", _TIME),
     # Health
     "Live.status": Note("`failed`: an inner loop died, and the process is about to end"),
     "Ready.status": Note("Whether work is taken"),
@@ -170,7 +231,12 @@ FIELDS: Mapping[str, Note] = {
     "next": Note("The `cursor` of the next page; null after the last", _CURSOR),
     "limit": Note("How many items a page may hold"),
     "cursor": Note("Where the page begins: the `next` of the page before", _CURSOR),
-    "tag": Note("Jobs with this tag", _TAG),
+    "tag": Note("Jobs with this tag; may be repeated: with all of them"),
+    "JobsQuery.state": Note("Jobs in this state; may be repeated: in any of them"),
+    "JobsQuery.kind": Note("Jobs of this kind", NAME_KEYWORDS),
+    "JobsQuery.queue": Note("Jobs in this queue", NAME_KEYWORDS),
+    "JobsQuery.workflow_id": Note("Jobs of this workflow"),
+    "JobsQuery.args": Note("A JSON object that the args contain; only together with `kind` or `queue`"),
     "created_after": Note("Jobs stored after then", _TIME),
     "created_before": Note("Jobs stored before then", _TIME),
     "dry_run": Note("Check everything, store nothing, and answer 200 with the job as it would be"),
@@ -178,7 +244,7 @@ FIELDS: Mapping[str, Note] = {
 
 PARAMETERS: Mapping[str, Note] = {
     "id": Note("The id of a job"),
-    "name": Note("The name", NAME_KEYWORDS),
+    "name": Note("The name of the queue", NAME_KEYWORDS),
     "slug": Note("The last part of a problem's `type`"),
 }
 """Parameters of paths; as `path name`, or as `name` for all paths."""
@@ -225,6 +291,12 @@ TYPES: Mapping[str, TypeNote] = {
     "FieldError": TypeNote("A broken rule, and where"),
     "JobError": TypeNote("A failed attempt"),
     "Progress": TypeNote("How far a running job is"),
+    "Edit": TypeNote("New values for fields of a waiting job. What is not given stays; nothing is merged", "JobEdit"),
+    "QueueBody": TypeNote("A queue: how deep it is, and its settings", "Queue"),
+    "DepthBody": TypeNote("Unfinished jobs by state", "Depth"),
+    "QueuePatch": TypeNote("Changes of a queue's settings. What is not given stays; null goes back to the default"),
+    "KindBody": TypeNote("A kind that a process ever had a handler for", "Kind"),
+    "WorkerBody": TypeNote("A live process", "Worker"),
 }
 
 BODIES: Mapping[str, Mapping[str, Any]] = {
@@ -244,5 +316,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
             "metadata": {"order": 1234},
         },
     },
+    "PATCH /v1/jobs/{id}": {"urgent": {"priority": 0, "run_at": "2026-01-31T12:00:00Z"}},
+    "PATCH /v1/queues/{name}": {"pause": {"paused": True}, "bound": {"max_depth": 10_000}},
 }
 """Bodies that a request may have, by route."""

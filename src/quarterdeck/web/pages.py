@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib import resources
 from typing import Any
 
@@ -17,6 +18,7 @@ HTML = "text/html"
 # A page loads its style sheet from here, and nothing else from anywhere.
 _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+_CODE = re.compile(r"([^`]+|`(?![^`]*`))|`([^`]*)`")
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("quarterdeck", "web/templates"),
     autoescape=True,
@@ -28,11 +30,10 @@ _environment = jinja2.Environment(
 
 def prose(text: str) -> Markup:
     """Text with what stands between backticks as code."""
-    parts = text.split("`")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if at % 2 and at < len(parts) - 1 else escape(part)
-        for at, part in enumerate(parts)
-    )
+    shown = Markup("")
+    for words, code in _CODE.findall(text):
+        shown += escape(words) if words else Markup("<code>{}</code>").format(code)
+    return shown
 
 
 _environment.filters["prose"] = prose

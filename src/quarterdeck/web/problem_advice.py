@@ -80,11 +80,41 @@ ADVICE: Mapping[str, Advice] = {
         remedy="Look at the errors of the job, mend the cause, and retry it.",
         example="Job 0193b5c0-0000-7000-8000-000000000000 was discarded",
     ),
-    "job-state": Advice(
-        meaning="The job is in a state in which this cannot be done.",
-        cause="It started or ended in the meantime, or it has not ended yet.",
-        remedy="Look the job up; the document has its state.",
+    "job-running": Advice(
+        meaning="The job runs, and what was asked for cannot be done to a running job.",
+        cause="It started in the meantime.",
+        remedy="Wait for its end, or cancel it first.",
         example="The job is running",
+    ),
+    "job-ended": Advice(
+        meaning="The job has ended, and what was asked for can only be done to a job that waits.",
+        cause="It ended in the meantime.",
+        remedy="Retry the job if it should run again, or submit another one.",
+        example="The job has ended",
+    ),
+    "job-waiting": Advice(
+        meaning="The job waits, and what was asked for can only be done to one that has ended or waits for its time.",
+        cause="It has not had its turn yet.",
+        remedy="Wait for its end, or cancel it first.",
+        example="The job is waiting",
+    ),
+    "job-started": Advice(
+        meaning="The job was started before, and its queue can no longer be changed.",
+        cause="An attempt was made, and it waits for the next one.",
+        remedy="Leave the queue out of the change; or cancel the job, and submit it anew to the other queue.",
+        example="The job has started once, and its queue is fixed",
+    ),
+    "unique-key-taken": Advice(
+        meaning="Another job has the unique key of this one now.",
+        cause="The key became free when this job ended, or the change gives it another one, and another job has that.",
+        remedy="Wait for the end of the other job, or cancel it.",
+        example="Another job has the unique key now",
+    ),
+    "queue-full": Advice(
+        meaning="The queue has as many unfinished jobs as its max_depth allows.",
+        cause="Jobs come faster than they are worked off, or their workers stand still.",
+        remedy="Send it again after Retry-After seconds, start more workers, or raise max_depth.",
+        example="Queue 'mail' has 10000 unfinished jobs, its max_depth",
     ),
     "idempotency-in-flight": Advice(
         meaning="The first request with this Idempotency-Key is still being answered.",

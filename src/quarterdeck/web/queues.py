@@ -64,7 +64,7 @@ class QueuePage(msgspec.Struct, frozen=True):
 async def list_queues(call: Call, query: PageQuery) -> quart.Response:
     """Every queue that was ever set or has unfinished jobs, by name."""
     (after,) = place_of(query.cursor, 1) if query.cursor is not None else [""]
-    reports = await call.service.engine.queues.list(after, query.limit)
+    reports = await call.service.engine.queues.page(after, query.limit)
     following = cursor_of(reports[-1].name) if len(reports) == query.limit else None
     return _fresh(QueuePage([_body(report) for report in reports], following))
 

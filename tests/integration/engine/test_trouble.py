@@ -342,3 +342,18 @@ async def test_a_loop_that_dies_is_reported_at_once(database_url, monkeypatch):
         async with asyncio.timeout(5):
             await runtime.failed.wait()
         assert isinstance(runtime.failure, ZeroDivisionError)
+
+
+async def test_a_missing_partition_is_made_when_an_end_meets_it(database_url, connection):
+    deck, runs = holding_deck()
+    async with running(database_url, deck) as runtime:
+        handle = await deck.submit("hold", {"name": "a"})
+        await eventually(lambda: runs == ["a"])
+        for table in ("job_history", "job_event"):
+            name = await connection.fetchval(
+                "select format('%s_%s', $1::text, to_char(now() at time zone 'UTC', 'YYYYMMDD'))", table
+            )
+            await connection.execute(f"drop table quarterdeck.{name}")
+        deck.resources["release"].set()
+        assert await handle.result(timeout=10) == "a"
+        assert runtime.failure is None
