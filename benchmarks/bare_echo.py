@@ -33,7 +33,7 @@ async def echo() -> Any:
 async def _serve(config: Any) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    await serve(app, config, shutdown_trigger=stopped.wait)  # type: ignore[arg-type]
+    await serve(app, config, shutdown_trigger=stopped.wait)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
@@ -126,9 +127,10 @@ class Crowd:
         """Opens the connections. Raises OSError."""
         loop = asyncio.get_running_loop()
         for index in range(connections):
-            caller = Caller(self._request, self._target.status, lambda took, index=index: self._came(index, took))
-            await loop.create_connection(lambda caller=caller: caller, self._target.host, self._target.port)
-            self._callers.append(caller)
+            self._callers.append(Caller(self._request, self._target.status, partial(self._came, index)))
+            await loop.create_connection(
+                partial(self._callers.__getitem__, index), self._target.host, self._target.port
+            )
 
     async def run(self, requests: int) -> None:
         """Sends so many requests and waits for all answers. Raises ValueError for another one, ConnectionError."""

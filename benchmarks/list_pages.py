@@ -91,7 +91,7 @@ def filters(now: dt.datetime, days: int) -> Iterator[tuple[str, JobFilter]]:
                 yield label, JobFilter(**{field: values[field] for field in chosen}).checked()
 
 
-async def seed(bench: Bench, rows: int, days: int) -> None:
+async def seed(bench: Bench, rows: int, days: int, *, analyze: bool = True) -> None:
     """Fills the history, and the table of waiting jobs with a twentieth of that at most."""
     await bench.one.execute("set enable_seqscan = on")
     await bench.one.fetch(PARTITIONS, days + 1)
@@ -99,8 +99,8 @@ async def seed(bench: Bench, rows: int, days: int) -> None:
         count = min(AT_ONCE, rows + 1 - first)
         await bench.one.execute(SEED_HISTORY, first, days, float(rows), count, timeout=SEED_TIMEOUT)
     await bench.one.execute(SEED_WAITING, float(min(WAITING, rows // 20)), timeout=SEED_TIMEOUT)
-    await bench.one.execute("vacuum analyze quarterdeck.job", timeout=SEED_TIMEOUT)
-    await bench.one.execute("vacuum analyze quarterdeck.job_history", timeout=SEED_TIMEOUT)
+    for table in ("quarterdeck.job", "quarterdeck.job_history"):
+        await bench.one.execute(f"vacuum {'analyze' if analyze else ''} {table}", timeout=SEED_TIMEOUT)
     await bench.one.execute("checkpoint", timeout=SEED_TIMEOUT)
 
 

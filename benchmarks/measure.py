@@ -16,7 +16,8 @@ T = TypeVar("T")
 class Sample(msgspec.Struct, frozen=True):
     """What one case took in one round; seconds everywhere.
 
-    `cpu` is the processor time of this Python process, all threads; the server's is not in it. `latencies` holds every
+    `cpu` is the processor time of this Python process, all threads, or of the one that serves HTTP; the database
+    server's is not in it. `latencies` holds every
     single duration, by the name of the step.
     """
 

@@ -45,7 +45,7 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line: jobs per second, processor microseconds of this Python process for each job, latencies by step."""
+    """One line: jobs per second, processor microseconds of the Python process for each job, latencies by step."""
 
     name: str
     jobs: int

@@ -1,5 +1,6 @@
 """The benchmarks run, count every job, and write what `compare.py` reads. How fast they are is not looked at."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import msgspec
 import psutil
 import pytest
 
+from benchmarks.callers import Plan, Target, call, shares
 from benchmarks.cases import CASES, COMPARISONS, chosen
 from benchmarks.report import Latency, Report
 
@@ -54,6 +56,7 @@ def test_every_statement_and_call_is_timed(report):
     assert steps["floor/hand-off/10"] == {"insert_jobs": 4, "finish_jobs": 4}
     assert steps["engine/submit"] == steps["engine/submit+run"] == {"submit": 40}
     assert steps["engine/latency"] == {"submit": 40, "submit to result": 40}
+    assert steps["http/echo"] == steps["http/submit"] == {"request": 40}
     assert all(0 < each.p50 <= each.p99 for figure in report.figures for each in figure.latency_ms.values())
 
 
@@ -72,15 +75,18 @@ def test_the_database_commits_to_the_disk(report):
 def test_the_tables_name_every_figure_and_the_bar(finished, report):
     printed = finished[0].stdout
     assert [name for name in FIGURES if name not in printed] == []
-    (bar,) = [line for line in printed.splitlines() if line.strip().startswith("engine/drain :")]
-    assert "0.3" in bar
+    for comparison in COMPARISONS:
+        (line,) = [line for line in printed.splitlines() if line.strip().startswith(f"{comparison.figure} :")]
+        assert comparison.bar is None or f" {comparison.bar:g} " in line
     assert report.machine.postgresql in printed
 
 
 def test_a_run_compared_with_itself_is_all_ones(finished, report):
     compared = run("benchmarks/compare.py", finished[1], finished[1])
     assert compared.returncode == 0, compared.stderr
-    lines = [line.split() for line in compared.stdout.splitlines() if line.strip().startswith(("floor/", "engine/"))]
+    lines = [
+        line.split() for line in compared.stdout.splitlines() if line.strip().startswith(("floor/", "engine/", "http/"))
+    ]
     assert len(lines) == len(report.figures) + len(report.ratios)
     assert {word for line in lines for word in line if word.startswith("~")} == {"~1.00"}
 
@@ -100,6 +106,24 @@ def test_a_run_that_is_told_to_stop_leaves_no_server_and_no_files(tmp_path):
 
 def test_a_chosen_figure_brings_the_one_it_is_set_against():
     assert [name for case in chosen(["drain"], 1) for name in case.names] == ["floor/claim+finish/100", "engine/drain"]
+
+
+@pytest.mark.parametrize(("whole", "parts", "found"), [(20, 6, [3, 3, 4, 3, 3, 4]), (2, 6, [1, 1]), (1, 1, [1])])
+def test_requests_are_split_into_equal_shares_none_of_them_empty(whole, parts, found):
+    assert list(shares(whole, parts)) == found
+
+
+async def test_an_answer_of_another_status_fails_the_clients():
+    async def refuse(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 \r\ncontent-length: 2\r\n\r\nno")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ValueError, match="503"):
+            await call(Plan([Target("127.0.0.1", port, "/", 202)], "{}", 1, 1, 5))
 
 
 def test_a_name_that_fits_no_figure_is_refused():

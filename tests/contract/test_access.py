@@ -1,6 +1,8 @@
 """Who may ask: keys where they are required, and this machine's own programs and pages where they are not."""
 
 import pytest
+from quart.testing.connections import WebsocketResponseError
+from werkzeug.datastructures import Headers
 
 from quarterdeck.bootstrap import Runtime
 from quarterdeck.config import ConfigError, Settings
@@ -65,8 +67,6 @@ async def test_without_a_key_everything_but_the_probes_is_one_and_the_same_401(w
 
 
 async def test_two_keys_in_one_request_are_none(with_keys):
-    from werkzeug.datastructures import Headers  # noqa: PLC0415 (used here only)
-
     headers = Headers([("Authorization", f"Bearer {SECRET}"), ("Authorization", f"Bearer {SECRET}")])
     answer = await with_keys.test_client().get(f"/v1/jobs/{NO_JOB}", headers=headers)
     assert answer.status_code == 401
@@ -81,8 +81,6 @@ async def test_an_odd_host_is_a_421_even_with_a_key(with_keys, subtests):
 
 
 async def test_a_socket_needs_a_key_too(with_keys):
-    from quart.testing.connections import WebsocketResponseError  # noqa: PLC0415 (used here only)
-
     with pytest.raises(WebsocketResponseError) as refused:
         async with with_keys.test_client().websocket("/v1/live") as socket:
             await socket.receive()
@@ -134,8 +132,6 @@ async def test_without_keys_only_this_machines_names_are_served(settings, subtes
 
 
 async def test_two_hosts_are_none(settings):
-    from werkzeug.datastructures import Headers  # noqa: PLC0415 (used here only)
-
     client = create_app(Runtime(settings)).test_client()
     answer = await client.get("/livez", headers=Headers([("Host", "localhost"), ("Host", "localhost")]))
     assert answer.status_code == 421
@@ -207,6 +203,13 @@ async def test_without_keys_pages_of_other_origins_may_not_write(client, connect
         with subtests.test(str(headers)):
             answer = await client.call("POST", "/v1/jobs", body=body, headers={"Host": "localhost:8000", **headers})
             assert answer.status == 202
+
+
+async def test_two_origins_are_foreign(settings):
+    own = ("Origin", "http://localhost:8000")
+    client = create_app(Runtime(settings)).test_client()
+    answer = await client.post("/v1/jobs", headers=Headers([("Host", "localhost:8000"), own, own]))
+    assert answer.status_code == 403
 
 
 async def test_with_a_key_the_origin_does_not_matter(with_keys):

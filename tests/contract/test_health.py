@@ -121,6 +121,16 @@ async def test_a_service_that_lost_its_database_answers_503_soon(client, line):
     assert (await client.get("/livez")).status == 200
 
 
+async def test_a_job_that_is_stored_is_accepted_even_if_it_cannot_be_waited_for(client, runtime, line):
+    submit = asyncio.create_task(client.submit("hold", headers={"Prefer": "wait=1"}))
+    await eventually(lambda: runtime.engine._waiters._futures)
+    await line.cut()
+    answer = await submit
+    assert answer.status == 202
+    assert answer.headers["Preference-Applied"] == "wait=1"
+    assert answer.json["state"] == "running"
+
+
 async def test_the_unexpected_is_a_500_that_tells_an_id_and_the_log_the_rest(client, runtime, monkeypatch, caplog):
     async def broken(*_args, **_options):
         raise RuntimeError(f"select * from job at postgresql://{SECRET}@host in /etc/passwd")

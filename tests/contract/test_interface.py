@@ -4,6 +4,7 @@ import asyncio
 import re
 
 import pytest
+from quart.testing.connections import WebsocketResponseError
 
 from quarterdeck import __version__
 from quarterdeck.web.app import ENDPOINTS
@@ -75,8 +76,6 @@ async def test_what_is_no_route_is_a_404_problem(client, subtests):
 
 
 async def test_a_socket_is_a_404_too(client):
-    from quart.testing.connections import WebsocketResponseError  # noqa: PLC0415 (used here only)
-
     with pytest.raises(WebsocketResponseError) as refused:
         async with client.app.test_client().websocket("/v1/live") as socket:
             await socket.receive()

@@ -162,14 +162,16 @@ async def test_a_condition_that_holds_lets_the_change_through(client, condition)
     assert (await patch(client, job["id"], {"priority": 0}, If_Match=condition)).json["priority"] == 0
 
 
-@pytest.mark.parametrize("condition", ['"1-2"', 'W/"1-1"', '"2-1"', '"1-1 "', '"*"', '""', '"1,1", "x"'])
+@pytest.mark.parametrize("condition", ['"1-2"', 'W/"1-1"', '"2-1"', '"*"', '""', '"1,1", "x"'])
 async def test_a_condition_that_does_not_hold_is_a_412(client, condition):
     job = await scheduled(client)
     (await patch(client, job["id"], {"priority": 0}, If_Match=condition)).problem(412, "precondition-failed")
     assert (await client.get(f"/v1/jobs/{job['id']}")).json == job
 
 
-@pytest.mark.parametrize("condition", ["1-1", '"1-1', "W/1-1", '"1-1" "1-2"', '*, "1-1"', '"1-1";', "", "," * 5000])
+@pytest.mark.parametrize(
+    "condition", ["1-1", '"1-1 "', '"1-1', "W/1-1", '"1-1" "1-2"', '*, "1-1"', '"1-1";', "", "," * 5000]
+)
 async def test_a_condition_that_is_none_is_a_400(client, condition):
     job = await scheduled(client)
     (await patch(client, job["id"], {"priority": 0}, If_Match=condition)).problem(400, "bad-request")

@@ -1,10 +1,10 @@
 """`GET /v1/jobs`, and what a job wrote."""
 
 import datetime as dt
+import json
 from urllib.parse import quote
 
 import asyncpg
-import msgspec
 import pytest
 
 from quarterdeck.domain.listing import Bookmarks, JobFilter
@@ -164,17 +164,18 @@ async def events(client, connection: asyncpg.Connection):
 
 async def test_log_lines_come_newest_first(client, events):
     answer = await client.get(f"/v1/jobs/{events}/logs?limit=2")
-    newest, older = msgspec.json.decode(answer.body, type=dict[str, msgspec.Raw])["items"], answer.body
-    assert b'"message":"a \\u0000 and \\ud800"' in older
-    assert msgspec.json.decode(newest, type=list[dict[str, msgspec.Raw]])[0] == {
-        "seq": b"7",
-        "at": b'"2026-01-31T12:00:07.000Z"',
-        "attempt": b"2",
-        "generation": b"1",
-        "level": b'"info"',
-        "message": b'"three"',
+    page = json.loads(answer.body)
+    newest, older = page["items"]
+    assert newest == {
+        "seq": 7,
+        "at": "2026-01-31T12:00:07.000Z",
+        "attempt": 2,
+        "generation": 1,
+        "level": "info",
+        "message": "three",
     }
-    cursor = msgspec.json.decode(msgspec.json.decode(answer.body, type=dict[str, msgspec.Raw])["next"])
+    assert (older["level"], older["message"]) == ("warning", "a \0 and \ud800")
+    cursor = page["next"]
     rest = (await client.get(f"/v1/jobs/{events}/logs?cursor={cursor}")).json
     assert ([line["seq"] for line in rest["items"]], rest["next"]) == ([2], None)
 

@@ -67,7 +67,7 @@ async def test_a_queue_tells_its_depth_its_oldest_job_and_its_throughput(client,
 
 async def test_a_count_is_at_most_half_a_second_old(client, runtime):
     ages = []
-    for _ in range(200):
+    for _ in range(60):
         queue = (await client.get("/v1/queues/default")).json
         ages.append(runtime.engine.clock.now() - dt.datetime.fromisoformat(queue["as_of"]))
     assert max(ages) < dt.timedelta(seconds=0.5)
@@ -91,20 +91,17 @@ async def test_what_is_patched_is_told_and_kept(client):
     assert (await patch(client, "a", max_depth=20)).json["paused"] is True
     queue = (await client.get("/v1/queues/a")).json
     assert (queue["paused"], queue["max_depth"]) == (True, 20)
-    assert {**DEFAULTS, **(await patch(client, "a", **dict.fromkeys(DEFAULTS))).json} == {
-        **(await client.get("/v1/queues/a")).json,
-        **DEFAULTS,
-    }
+    assert DEFAULTS.items() <= (await patch(client, "a", **dict.fromkeys(DEFAULTS))).json.items()
+    assert DEFAULTS.items() <= (await client.get("/v1/queues/a")).json.items()
 
 
 ILLEGAL = ["-a", "a%20b", "%C3%A4", "x" * 129, "a%00", "a%0A", "%FF", "a%2Fb", "."]
 
 
-@pytest.mark.parametrize("method", ["GET", "PATCH"])
-@pytest.mark.parametrize("name", ILLEGAL)
-async def test_an_illegal_name_is_of_no_queue(client, method, name):
-    body = {} if method == "PATCH" else None
-    (await client.call(method, f"/v1/queues/{name}", body=body)).problem(404, "not-found")
+async def test_an_illegal_name_is_of_no_queue(client):
+    for name in ILLEGAL:
+        (await client.get(f"/v1/queues/{name}")).problem(404, "not-found")
+        (await patch(client, name)).problem(404, "not-found")
 
 
 async def test_the_longest_name_is_legal(client):
@@ -113,48 +110,47 @@ async def test_the_longest_name_is_legal(client):
     assert (await patch(client, name, paused=True)).json["name"] == name
 
 
-@pytest.mark.parametrize(
-    ("document", "pointers"),
-    [
-        ([], [""]),
-        ("paused", [""]),
-        ({"paused": 1}, ["/paused"]),
-        ({"paused": "true"}, ["/paused"]),
-        ({"max_depth": 0}, ["/max_depth"]),
-        ({"max_depth": -1}, ["/max_depth"]),
-        ({"max_depth": 1.5}, ["/max_depth"]),
-        ({"max_depth": "10"}, ["/max_depth"]),
-        ({"max_depth": True}, ["/max_depth"]),
-        ({"max_depth": 2**63}, ["/max_depth"]),
-        ({"concurrency": 0}, ["/concurrency"]),
-        ({"concurrency": "5"}, ["/concurrency"]),
-        ({"concurrency": 2**31}, ["/concurrency"]),
-        ({"concurrency_per_key": -1}, ["/concurrency_per_key"]),
-        ({"rate": 5}, ["/rate"]),
-        ({"rate": "5"}, ["/rate"]),
-        ({"rate": "x" * 5000}, ["/rate"]),
-        ({"rate_per_key": "5/0s"}, ["/rate_per_key"]),
-        ({"retention": "long"}, ["/retention"]),
-        ({"retention": -1}, ["/retention"]),
-        ({"retention": True}, ["/retention"]),
-        ({"name": "b"}, ["/name"]),
-        ({"depth": {}}, ["/depth"]),
-        ({"rate": "x", "retention": "y"}, ["/rate", "/retention"]),
-    ],
-)
-async def test_a_setting_that_breaks_a_rule_is_pointed_at_and_nothing_is_set(client, document, pointers):
-    answer = await client.call("PATCH", "/v1/queues/a", text=msgspec.json.encode(document))
-    answer.problem(422, "invalid")
-    assert answer.pointers == pointers
+BAD_SETTINGS = [
+    ([], [""]),
+    ("paused", [""]),
+    ({"paused": 1}, ["/paused"]),
+    ({"paused": "true"}, ["/paused"]),
+    ({"max_depth": 0}, ["/max_depth"]),
+    ({"max_depth": -1}, ["/max_depth"]),
+    ({"max_depth": 1.5}, ["/max_depth"]),
+    ({"max_depth": "10"}, ["/max_depth"]),
+    ({"max_depth": True}, ["/max_depth"]),
+    ({"max_depth": 2**63}, ["/max_depth"]),
+    ({"concurrency": 0}, ["/concurrency"]),
+    ({"concurrency": "5"}, ["/concurrency"]),
+    ({"concurrency": 2**31}, ["/concurrency"]),
+    ({"concurrency_per_key": -1}, ["/concurrency_per_key"]),
+    ({"rate": 5}, ["/rate"]),
+    ({"rate": "5"}, ["/rate"]),
+    ({"rate": "x" * 5000}, ["/rate"]),
+    ({"rate_per_key": "5/0s"}, ["/rate_per_key"]),
+    ({"retention": "long"}, ["/retention"]),
+    ({"retention": -1}, ["/retention"]),
+    ({"retention": True}, ["/retention"]),
+    ({"name": "b"}, ["/name"]),
+    ({"depth": {}}, ["/depth"]),
+    ({"rate": "x", "retention": "y"}, ["/rate", "/retention"]),
+]
+
+
+async def test_a_setting_that_breaks_a_rule_is_pointed_at_and_nothing_is_set(client):
+    for document, pointers in BAD_SETTINGS:
+        answer = await client.call("PATCH", "/v1/queues/a", text=msgspec.json.encode(document))
+        answer.problem(422, "invalid")
+        assert answer.pointers == pointers, document
     assert (await client.get("/v1/queues")).json["items"] == []
 
 
-@pytest.mark.parametrize("field", LATER)
-async def test_a_setting_of_a_later_release_is_refused_and_the_queue_goes_on(client, field):
-    value = "100/1m" if field.startswith("rate") else 5
-    answer = await patch(client, "default", paused=True, **{field: value})
-    problem = answer.problem(422, "invalid")
-    assert problem["errors"] == [{"pointer": f"/{field}", "detail": "not supported by this release"}]
+async def test_settings_of_later_releases_are_refused_and_the_queue_goes_on(client):
+    for field in LATER:
+        value = "100/1m" if field.startswith("rate") else 5
+        problem = (await patch(client, "default", paused=True, **{field: value})).problem(422, "invalid")
+        assert problem["errors"] == [{"pointer": f"/{field}", "detail": "not supported by this release"}]
     done = await client.submit("add", {"left": 1, "right": 2}, headers={"Prefer": "wait=10"})
     assert done.json["result"] == 3
 
@@ -173,15 +169,21 @@ async def test_a_body_that_cannot_be_used_is_refused(client, text, headers, stat
     (await client.call("PATCH", "/v1/queues/a", text=text, headers=headers)).problem(status, slug)
 
 
+BAD_QUERIES = [
+    *("limit=0", "limit=201", "limit=x", "limit=1&limit=2", "cursor=", "cursor=%00", "cursor=!", "cursor=YQ", "a=1"),
+    *(
+        "cursor=WyJcdTAwMDAiXQ",
+        "cursor=WzFd",
+        "cursor=W10",
+        "cursor=WyJhIiwiYiIsImMiXQ",
+    ),  # JSON, but no place in a list
+]
+
+
 @pytest.mark.parametrize("path", ["queues", "kinds", "workers"])
-@pytest.mark.parametrize(
-    "query",
-    ["limit=0", "limit=201", "limit=x", "limit=1&limit=2", "cursor=", "cursor=%00", "cursor=!", "cursor=YQ", "a=1"]
-    # ["\0"], [1], [] and ["a","b","c"]
-    + ["cursor=WyJcdTAwMDAiXQ", "cursor=WzFd", "cursor=W10", "cursor=WyJhIiwiYiIsImMiXQ"],
-)
-async def test_a_query_that_cannot_be_used_is_refused(client, path, query):
-    (await client.get(f"/v1/{path}?{query}")).problem(400, "bad-query")
+async def test_a_query_that_cannot_be_used_is_refused(client, path):
+    for query in BAD_QUERIES:
+        (await client.get(f"/v1/{path}?{query}")).problem(400, "bad-query")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ MOST_JOBS = 10_000
 MOST_PAGES = 1000
 """Pages that one `list` asks for at most: where little fits, many of them are empty."""
 
-_COLUMNS = ("id", "kind", "queue", "state", "attempt", "priority", "created_at")
+_COLUMNS = ("id", "state", "kind", "queue", "attempt", "priority", "created_at")
 
 
 @click.group()
@@ -130,4 +130,4 @@ def retry(*, job_id: str, url: str | None, api_key: str | None, as_json: bool) -
 def _row(job: dict[str, Any]) -> tuple[object, ...]:
     state = f"{job['state']} ({job['state_reason']})" if job["state_reason"] else job["state"]
     attempt = f"{job['attempt']} of {job['max_attempts']}"
-    return job["id"], job["kind"], job["queue"], state, attempt, job["priority"], job["created_at"]
+    return job["id"], state, job["kind"], job["queue"], attempt, job["priority"], job["created_at"]

@@ -11,7 +11,7 @@ import click
 from quarterdeck.cli.options import client_options, json_option
 from quarterdeck.cli.output import print_json
 
-_STATES = ("available", "running", "scheduled", "retryable", "pending")
+_LATER = ("scheduled", "retryable", "pending")
 
 
 @click.group()
@@ -33,7 +33,7 @@ def list_queues(*, url: str | None, api_key: str | None, as_json: bool) -> None:
         return
     from quarterdeck.cli.tables import show_table  # noqa: PLC0415 - slow
 
-    show_table(("queue", *_STATES, "oldest", "per second", "max depth", ""), [_row(queue) for queue in found])
+    show_table(("queue", "available", "running", "later", "oldest", "ended/s", ""), [_row(queue) for queue in found])
 
 
 @queues.command()
@@ -98,12 +98,16 @@ def _value(text: str) -> Any:
 
 
 def _row(queue: Mapping[str, Any]) -> list[object]:
-    oldest = queue["oldest_available_age"]
+    depth, oldest = queue["depth"], queue["oldest_available_age"]
+    marks = ["paused"] if queue["paused"] else []
+    if queue["max_depth"] is not None and sum(depth.values()) >= queue["max_depth"]:
+        marks.append("full")
     return [
         queue["name"],
-        *(queue["depth"][state] for state in _STATES),
+        depth["available"],
+        depth["running"],
+        sum(depth[state] for state in _LATER),
         "" if oldest is None else f"{oldest:.1f} s",
         queue["throughput"],
-        "" if queue["max_depth"] is None else queue["max_depth"],
-        "paused" if queue["paused"] else "",
+        ", ".join(marks),
     ]

@@ -1,14 +1,18 @@
 """Tables for people. Slow to import: only commands that print one do so."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from quarterdeck.cli.output import printable
+
+WIDE = 500
+"""Columns where nobody looks: a pipe or a file gets each row on one line, for `grep` and the like."""
 
 _FIELDS = (
     *("kind", "queue", "state", "state_reason", "state_detail", "attempt", "priority", "timeout", "tags", "metadata"),
@@ -18,7 +22,9 @@ _FIELDS = (
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
     """Prints a table; numbers stand to the right."""
-    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    # What a row begins with names it, and is to be copied: it is never broken.
+    first = Column(columns[0], no_wrap=True)
+    table = Table(first, *columns[1:], title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(Text(printable(cell), justify="left" if isinstance(cell, str) else "right") for cell in row))
     _console().print(table)
@@ -40,4 +46,7 @@ def show_job(job: Mapping[str, Any]) -> None:
 
 
 def _console() -> Console:
-    return Console(highlight=False, markup=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE
+    return console

@@ -23,18 +23,15 @@ def workers(*, url: str | None, api_key: str | None, as_json: bool) -> None:
     from quarterdeck.cli.tables import show_table  # noqa: PLC0415 - slow
 
     show_table(
-        ("worker", "role", "running", "slots", "kinds", "queues", "started", "last heartbeat", ""),
+        ("worker", "role", "running", "kinds", "queues", "last heartbeat"),
         [
             (
                 worker["id"],
-                worker["role"],
-                worker["running"],
-                worker["slots"],
+                f"{worker['role']}, draining" if worker["draining"] else worker["role"],
+                f"{worker['running']} of {worker['slots']}",
                 len(worker["kinds"]),
                 worker["queues"] or "all",
-                worker["started_at"],
                 worker["beat_at"],
-                "draining" if worker["draining"] else "",
             )
             for worker in found
         ],

@@ -241,6 +241,7 @@ class Check:
         if isinstance(backoff, list):
             if not 1 <= len(backoff) <= MAX_ATTEMPTS:
                 self.refuse("retry/backoff", f"must hold 1 to {MAX_ATTEMPTS} delays")
+                return RetryPolicy()
             delays = [self.seconds(f"retry/backoff/{index}", delay) for index, delay in enumerate(backoff)]
             backoff = tuple(delay for delay in delays if delay is not None and math.isfinite(delay))
         policy = RetryPolicy(backoff=backoff, jitter=option.jitter)

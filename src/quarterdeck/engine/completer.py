@@ -19,6 +19,7 @@ from quarterdeck.telemetry.log import get_logger
 log = get_logger(__name__)
 
 MAX_GROUP = 250
+REFUSED = "the result cannot be stored"
 
 Write = Callable[[Sequence[Ended]], Awaitable[list[Written]]]
 
@@ -106,7 +107,7 @@ class Completer:
             except Exception as second:
                 if not (pool.is_passing(second) or pool.is_conflict(second)):
                     raise
-                await backoff.pause()
+            await backoff.pause()
         elif pool.is_conflict(error):
             await asyncio.sleep(0)
         elif pool.is_passing(error):
@@ -123,16 +124,12 @@ class Completer:
             return
         (guilty,) = group
         log.error("job.end_refused", job_id=str(guilty.id), error=str(error))
-        if guilty.transition.result is None and guilty.transition.error is None:
+        if guilty.transition.detail == REFUSED:
             raise error  # nothing of the handler's is left to blame
         record = encode_result({"attempt": 0, "at": "", "type": "ResultError", "message": "it cannot be stored"})
         await self._write(
             self._attempts.finish_jobs,
-            [
-                Ended(
-                    guilty.id, guilty.fence, Transition.discard(Reason.REJECTED, record, "the result cannot be stored")
-                )
-            ],
+            [Ended(guilty.id, guilty.fence, Transition.discard(Reason.REJECTED, record, REFUSED))],
         )
 
     def _settle(self, group: Sequence[Ended], written: Sequence[Written]) -> None:

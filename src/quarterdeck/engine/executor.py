@@ -197,6 +197,15 @@ class Executor:
         attempt.stop(Stop.CANCEL)
         return True
 
+    def give_back(self, queue: str) -> None:
+        """Gives back what was claimed of a queue and not begun: it was paused."""
+        for _ in range(self._ready.qsize()):
+            job = self._ready.get_nowait()
+            if job.queue == queue:
+                self._completer.finish(_ended(job, Interrupted(), unstarted=True))
+            else:
+                self._ready.put_nowait(job)
+
     def drain(self) -> None:
         """Begins nothing more, and gives back what was claimed and not begun."""
         self._draining = True

@@ -50,7 +50,7 @@ class Fleet:
         """Brings up to date what `present` needs to know of these jobs. Costs nothing where this process runs them."""
         if any(self._may_be_unroutable(job) for job in jobs):
             try:
-                self._idle = (await self._looks.get([_ALL]))[_ALL]
+                self._idle = (await self._calls.call(self._looks.get([_ALL])))[_ALL]
             except Unavailable:
                 self._idle = {}  # nobody is called idle on hearsay
 
@@ -64,5 +64,5 @@ class Fleet:
         return job.state is State.AVAILABLE and not self._runs(job.kind)
 
     async def _look(self, names: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
-        idle = await self._calls.call(self._store.idle_kinds())
+        idle = await self._store.idle_kinds()
         return dict.fromkeys(names, idle)

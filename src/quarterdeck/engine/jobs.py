@@ -14,8 +14,10 @@ from quarterdeck.domain.state import TERMINAL, State
 from quarterdeck.domain.submission import Submit, parse
 from quarterdeck.engine.calls import Calls
 from quarterdeck.engine.checker import Checker
+from quarterdeck.engine.fleet import Fleet
 from quarterdeck.engine.handle import JobHandle
 from quarterdeck.engine.reader import Reader
+from quarterdeck.engine.room import RoomKeeper
 from quarterdeck.engine.stored import Submitted
 from quarterdeck.engine.submitter import Submitter
 from quarterdeck.engine.waiters import Waiters
@@ -33,6 +35,8 @@ class Jobs:
         store: JobStore,
         *,
         calls: Calls,
+        room: RoomKeeper,
+        fleet: Fleet,
         checker: Checker,
         submitter: Submitter,
         reader: Reader,
@@ -41,6 +45,8 @@ class Jobs:
     ) -> None:
         self._store = store
         self._calls = calls
+        self._room = room
+        self._fleet = fleet
         self._checker = checker
         self._submitter = submitter
         self._reader = reader
@@ -63,13 +69,14 @@ class Jobs:
     ) -> Submitted:
         """Stores a job; it is durable when this returns. A key that is taken finds the earlier job, or answer.
 
-        Raises SubmitError, IdempotencyMismatch, IdempotencyInFlight, Draining.
+        Raises SubmitError, QueueFull, IdempotencyMismatch, IdempotencyInFlight, Draining.
         """
         self._calls.require_open()
         job = await self._checker.check(body, tenant=tenant, parent=parent, traceparent=traceparent)
         if idempotency is not None:
             job = msgspec.structs.replace(job, idempotency=idempotency)
-        return await self._submitter.insert(job)
+        async with self._room.reserve({job.queue: 1}):
+            return await self._submitter.insert(job)
 
     async def submit_by_name(
         self,
@@ -91,7 +98,8 @@ class Jobs:
         job = await self._reader.get(job_id, tenant)
         if job is None:
             raise JobNotFound(f"there is no job {job_id}")
-        return job
+        await self._fleet.look([job])
+        return self._fleet.present(job)
 
     async def wait(self, job_id: uuid.UUID, timeout: float | None, *, tenant: str = DEFAULT_TENANT) -> Job:
         """The job once it has ended, or as it is after `timeout` seconds, or when this process stops.

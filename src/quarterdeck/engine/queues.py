@@ -40,6 +40,8 @@ class Queues:
         self._on_paused = on_paused
         self._on_resumed = on_resumed
         self._on_bound = on_bound
+        # Not kept at all: callers at the same time share a statement that begins after they have asked.
+        self._settings: Shared[QueueSettings] = Shared(self._get_settings, 0.0)
         self._depths: Shared[Depth] = Shared(self._count_depths, KEEP_DEPTH)
         self._finished: Shared[int] = Shared(self._count_finished, KEEP_THROUGHPUT)
 
@@ -47,14 +49,12 @@ class Queues:
         """Up to `limit` queues by name, from after `after`: those that were ever set or have unfinished jobs."""
         self._calls.require_open()
         names = await self._calls.call(self._store.name_queues(after, limit))
-        settings = await self._calls.call(self._store.get_queues(names)) if names else {}
-        return await self._reports({name: settings.get(name, QueueSettings()) for name in names})
+        return await self._reports(await self._calls.call(self._settings.get(names)))
 
     async def get(self, name: str) -> QueueReport:
         """One queue; where nobody has named it yet, as it would be."""
         self._calls.require_open()
-        settings = await self._calls.call(self._store.get_queues([name]))
-        (report,) = await self._reports({name: settings.get(name, QueueSettings())})
+        (report,) = await self._reports(await self._calls.call(self._settings.get([name])))
         return report
 
     async def update(self, name: str, patch: QueuePatch) -> QueueReport:
@@ -76,15 +76,16 @@ class Queues:
     async def _reports(self, settings: Mapping[str, QueueSettings]) -> list[QueueReport]:
         if not settings:
             return []
-        finished = await self._finished.get(settings)
+        finished = await self._calls.call(self._finished.get(settings))
         # Last, so that nothing stands between the count and its answer.
-        depths = await self._depths.get(settings)
-        return [
-            QueueReport(name, of_queue, depths[name], finished[name] / WINDOW) for name, of_queue in settings.items()
-        ]
+        depths = await self._calls.call(self._depths.get(settings))
+        return [QueueReport(name, settings[name], depths[name], finished[name] / WINDOW) for name in sorted(settings)]
+
+    async def _get_settings(self, names: Sequence[str]) -> Mapping[str, QueueSettings]:
+        return dict.fromkeys(names, QueueSettings()) | await self._store.get_queues(names)
 
     async def _count_depths(self, names: Sequence[str]) -> Mapping[str, Depth]:
-        return await self._calls.call(self._store.count_depths(names))
+        return await self._store.count_depths(names)
 
     async def _count_finished(self, names: Sequence[str]) -> Mapping[str, int]:
-        return dict.fromkeys(names, 0) | await self._calls.call(self._store.count_finished(names, WINDOW))
+        return dict.fromkeys(names, 0) | await self._store.count_finished(names, WINDOW)

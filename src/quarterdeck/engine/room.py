@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from quarterdeck.domain.errors import QueueFull
 from quarterdeck.engine.calls import Calls
@@ -18,8 +20,8 @@ COUNT_AGAIN = 0.1
 class RoomKeeper:
     """Knows which queues have a `max_depth`, and how much room they had at the last count, less what was let in since.
 
-    Costs nothing for the others. What other processes let in since the count is not seen, so together they may pass the
-    limit by what arrives within `KEEP`.
+    Costs nothing for other queues. What other processes let in since the count is not seen, so that together they may
+    pass the limit by what arrives within `KEEP`.
     """
 
     def __init__(self, store: QueueStore, *, calls: Calls) -> None:
@@ -28,6 +30,8 @@ class RoomKeeper:
         self._seen: frozenset[str] = frozenset()
         self._set_here: set[str] = set()
         self._rooms: Shared[Room | None] = Shared(self._count, KEEP)
+        self._under_way: Counter[str] = Counter()
+        self._let_in: Counter[str] = Counter()
 
     def see(self, queues: Iterable[str]) -> None:
         """These queues have a `max_depth`, and no others: what the tick saw."""
@@ -42,28 +46,46 @@ class RoomKeeper:
             self._set_here.add(queue)
         self._rooms.forget(queue)
 
-    async def require(self, counts: Mapping[str, int]) -> None:
-        """Lets so many jobs into each of these queues, all or none. Raises QueueFull, Unavailable."""
-        bounded = [queue for queue in counts if queue in self._seen or queue in self._set_here]
-        if not bounded:
+    @asynccontextmanager
+    async def reserve(self, counts: Mapping[str, int]) -> AsyncIterator[None]:
+        """Room for so many jobs in each of these queues, while they are stored; in all of them or none.
+
+        Raises QueueFull, Unavailable.
+        """
+        wanted = {queue: jobs for queue, jobs in counts.items() if queue in self._seen or queue in self._set_here}
+        if not wanted:
+            yield
             return
-        rooms = await self._rooms.get(bounded)
-        if self._full(rooms, counts) is not None:
-            rooms |= await self._rooms.get(bounded, COUNT_AGAIN)
-        full = self._full(rooms, counts)
+        await self._let_in_or_refuse(wanted)
+        self._under_way.update(wanted)
+        try:
+            yield
+        finally:
+            self._under_way.subtract(wanted)
+
+    async def _let_in_or_refuse(self, wanted: Mapping[str, int]) -> None:
+        rooms = await self._calls.call(self._rooms.get(wanted))
+        if _full(rooms, wanted) is not None:
+            rooms = await self._calls.call(self._rooms.get(wanted, COUNT_AGAIN))
+        full = _full(rooms, wanted)
         if full is not None:
             raise full
         for queue, room in rooms.items():
             if room is not None:
-                room.left -= counts[queue]
-
-    @staticmethod
-    def _full(rooms: Mapping[str, Room | None], counts: Mapping[str, int]) -> QueueFull | None:
-        for queue, room in rooms.items():
-            if room is not None and room.left < counts[queue]:
-                return QueueFull(queue, room.max_depth)
-        return None
+                room.left -= wanted[queue]
+        self._let_in.update(wanted)
 
     async def _count(self, names: Sequence[str]) -> Mapping[str, Room | None]:
-        rooms: dict[str, Room | None] = dict.fromkeys(names)
-        return rooms | await self._calls.call(self._store.count_room(names))
+        under_way, let_in = self._under_way.copy(), self._let_in.copy()
+        found = await self._store.count_room(names)
+        for name, room in found.items():
+            # What was being stored when the count began, and what came since, is not in it, or may not be.
+            room.left -= under_way[name] + self._let_in[name] - let_in[name]
+        return dict.fromkeys(names) | found
+
+
+def _full(rooms: Mapping[str, Room | None], wanted: Mapping[str, int]) -> QueueFull | None:
+    for queue, room in rooms.items():
+        if room is not None and room.left < wanted[queue]:
+            return QueueFull(queue, room.max_depth)
+    return None

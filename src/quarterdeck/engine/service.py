@@ -20,8 +20,11 @@ from quarterdeck.engine.calls import Calls
 from quarterdeck.engine.checker import Checker
 from quarterdeck.engine.completer import Completer
 from quarterdeck.engine.executor import Executor
+from quarterdeck.engine.fleet import Fleet
 from quarterdeck.engine.heartbeat import BEATS_PER_LEASE, Heartbeat
 from quarterdeck.engine.holdings import Holdings
+from quarterdeck.engine.job_edits import JobEdits
+from quarterdeck.engine.job_list import JobList
 from quarterdeck.engine.jobs import Jobs
 from quarterdeck.engine.kinds import KindDirectory
 from quarterdeck.engine.lease import Lease
@@ -29,18 +32,24 @@ from quarterdeck.engine.partitions import Partitions
 from quarterdeck.engine.producer import Producer
 from quarterdeck.engine.producers import Producers
 from quarterdeck.engine.pruner import Pruner
+from quarterdeck.engine.queues import Queues
 from quarterdeck.engine.reader import Reader
 from quarterdeck.engine.reconciler import Reconciler
 from quarterdeck.engine.registry import Registry
 from quarterdeck.engine.rescuer import Rescuer
+from quarterdeck.engine.room import RoomKeeper
 from quarterdeck.engine.submitter import Submitter
 from quarterdeck.engine.tasks import Signal, Tasks
 from quarterdeck.engine.tick import Tick
 from quarterdeck.engine.waiters import Waiters
 from quarterdeck.store import pool
 from quarterdeck.store.attempts import AttemptStore, Written
+from quarterdeck.store.fleet import FleetStore
+from quarterdeck.store.job_edits import JobEditStore
+from quarterdeck.store.job_list import JobListStore
 from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.kinds import KindStore
+from quarterdeck.store.queues import QueueStore
 from quarterdeck.store.upkeep import UpkeepStore
 from quarterdeck.store.workers import WorkerIdentity
 from quarterdeck.telemetry.log import get_logger
@@ -139,9 +148,34 @@ class Engine:
             worker=self._lease.worker,
             due=lambda job: self._tick.expect(job.run_at),
         )
+        room = RoomKeeper(QueueStore(api), calls=self._calls)
+        self._tick.on_bounded = room.see
+        self.fleet = Fleet(
+            FleetStore(api),
+            calls=self._calls,
+            runs=lambda kind: self._lease.worker() is not None and self._executor.knows(kind),
+        )
+        self.queues = Queues(
+            QueueStore(api),
+            calls=self._calls,
+            on_paused=self._executor.give_back,
+            on_resumed=self._producers.wake,
+            on_bound=room.bind,
+        )
+        self.job_list = JobList(JobListStore(api), calls=self._calls, reader=self._reader)
+        self.job_edits = JobEdits(
+            JobEditStore(api),
+            calls=self._calls,
+            reader=self._reader,
+            registry=registry,
+            work=self._producers.wake,
+            due=self._tick.expect,
+        )
         self.jobs = Jobs(
             store,
             calls=self._calls,
+            room=room,
+            fleet=self.fleet,
             checker=Checker(KindDirectory(registry, self._kinds), IdSource(self.clock.milliseconds)),
             submitter=self._submitter,
             reader=self._reader,

@@ -23,7 +23,8 @@ class _Flight(msgspec.Struct, eq=False):
 class Shared(Generic[T]):
     """Answers by name from readings that are at most `keep` seconds old when they are given out.
 
-    One reading is under way at a time. Who asks for what it does not hold joins the next one, with everybody else who
+    One reading is under way at a time, however long it takes and whether anybody still waits for it: a slow one never
+    takes more than one connection. Who asks for what it does not hold joins the next one, with everybody else who
     came meanwhile.
     """
 
@@ -52,7 +53,7 @@ class Shared(Generic[T]):
         return found
 
     def forget(self, name: str) -> None:
-        """What was read of `name`, or is being read, holds no more: who asks from now on is answered by a new reading."""
+        """What was read of `name`, or is being read, holds no more: who asks from now on gets a new reading."""
         self._kept.pop(name, None)
         if self._now is not None:
             self._now.names.discard(name)

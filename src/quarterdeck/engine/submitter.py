@@ -179,11 +179,17 @@ class Submitter:
 
     async def _insert(self, group: list[_Request]) -> None:
         backoff = Backoff(first=0.05, cap=0.5)
+        repeated = False
         # Who has stopped waiting is not served; a try may have stored its job all the same.
         while group := [request for request in group if not request.answer.done()]:
-            worker = self._worker()
-            marks, reserved = self._offers(group, worker)
+            reserved = 0
             try:
+                if repeated:
+                    group = await self._not_stored(group)
+                    if not group:
+                        return
+                worker = self._worker()
+                marks, reserved = self._offers(group, worker)
                 inserted = await self._jobs.insert_jobs([request.job for request in group], marks, worker)
                 await self._answer(group, inserted)
             except Exception as error:  # noqa: BLE001 - nobody but the caller of each job is to hear of it
@@ -191,6 +197,7 @@ class Submitter:
                     pass
                 elif pool.is_passing(error):
                     log.warning("submitter.waits", error=str(error) or type(error).__name__)
+                    repeated = True
                     await backoff.pause()
                 elif len(group) > 1:
                     middle = len(group) // 2
@@ -200,6 +207,16 @@ class Submitter:
                     self._refuse(group[0], error)
             finally:
                 self._executor.unreserve(reserved)
+
+    async def _not_stored(self, group: list[_Request]) -> list[_Request]:
+        """Those that an earlier try, whose reply was lost, did not store; the others are answered.
+
+        A job that was stored may have ended by now: inserted again it would run again.
+        """
+        stored = await self._jobs.get_jobs([request.job.id for request in group])
+        if stored:
+            await self._explain([request for request in group if request.job.id in stored])
+        return [request for request in group if not request.answer.done()]
 
     def _offers(self, group: list[_Request], worker: str | None) -> tuple[list[bool], int]:
         """Which jobs to hand off: due ones with a handler here, most urgent first, as many as there are free slots."""

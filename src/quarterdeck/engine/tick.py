@@ -45,6 +45,7 @@ class Tick:
         self._on_cancel = on_cancel
         self._on_lapsed = on_lapsed
         self._on_written = on_written
+        self.on_bounded: Callable[[Iterable[str]], None] = lambda _: None
         self._sooner = Signal()
         self._next_due: dt.datetime | None = None
 
@@ -81,6 +82,7 @@ class Tick:
     async def _look(self) -> None:
         look = await self._upkeep.tick(self._worker() or "")
         self._next_due = look.next_due
+        self.on_bounded(look.bounded)
         for job_id in look.cancelling:
             self._on_cancel(job_id)
         if look.lapsed:

@@ -21,8 +21,9 @@ _JSONB_VERSION = b"\x01"
 # Dead peers are noticed in about ten seconds, not after the kernel's two hours. libpq's own names where they exist.
 _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 8000))
 
-# SQLSTATE classes that pass by themselves: connection trouble, shutdown, too many connections, a standby.
-_PASSING = ("08", "57P01", "57P02", "57P03", "53", "25006")
+# SQLSTATE classes that pass by themselves: connection trouble, shutdown, start-up, a cancelled statement, too many
+# connections, a standby.
+_PASSING = ("08", "57P01", "57P02", "57P03", "57014", "55000", "53", "25006")
 # A statement that lost against another one: the same statement will do the second time.
 _CONFLICT = ("40001", "40P01", "55P03")
 
@@ -128,10 +129,10 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def is_data_error(error: BaseException) -> bool:
-    """Whether a row is to blame: SQLSTATE 22xxx, 23xxx or 54000, or a value that the driver cannot encode."""
+    """Whether a row is to blame: SQLSTATE 22xxx, 23xxx or 54xxx, or a value that the driver cannot encode."""
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return True
-    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(("22", "23", "54000"))
+    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(("22", "23", "54"))
 
 
 def is_missing_partition(error: BaseException) -> bool:

@@ -21,6 +21,7 @@ class Look(msgspec.Struct, frozen=True):
     lapsed: bool
     cancelling: list[uuid.UUID]
     queues: list[str]
+    bounded: list[str]
 
 
 class LostWorker(msgspec.Struct, frozen=True):

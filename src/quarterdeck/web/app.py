@@ -6,7 +6,7 @@ from typing import cast
 
 import quart
 
-from quarterdeck.web import health, index, job_edits, job_list, jobs, problem_pages
+from quarterdeck.web import health, index, job_edits, job_list, jobs, kinds, problem_pages, queues, workers
 from quarterdeck.web.auth import access_of
 from quarterdeck.web.body import LIMIT, Request
 from quarterdeck.web.endpoint import mount, problem_response
@@ -20,6 +20,9 @@ ENDPOINTS = with_reference(
         *jobs.ENDPOINTS,
         *job_list.ENDPOINTS,
         *job_edits.ENDPOINTS,
+        *queues.ENDPOINTS,
+        *kinds.ENDPOINTS,
+        *workers.ENDPOINTS,
         *health.ENDPOINTS,
         *problem_pages.ENDPOINTS,
     )

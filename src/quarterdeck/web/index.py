@@ -8,7 +8,7 @@ from html import escape
 import quart
 
 from quarterdeck.version import __version__
-from quarterdeck.web.endpoint import Call, Endpoint, endpoint
+from quarterdeck.web.endpoint import Call, Endpoint, Media, endpoint
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -41,7 +41,7 @@ def index_of(endpoints: Iterable[Endpoint]) -> Endpoint:
     )
     page = _PAGE.format(version=escape(__version__), rows=rows).encode()
 
-    @endpoint("GET", "/", summary="This page", responses={200: None})
+    @endpoint("GET", "/", summary="This page", responses={200: Media("text/html")})
     async def index(_call: Call) -> quart.Response:
         return quart.Response(page, content_type="text/html; charset=utf-8")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
 from typing import Annotated, Any, cast
 
@@ -10,13 +11,14 @@ import msgspec
 import quart
 
 from quarterdeck.clock import rfc3339
+from quarterdeck.domain.jsonvalue import decode_stored
 from quarterdeck.domain.listing import DEFAULT_LIMIT, MAX_LIMIT, InvalidListing, JobFilter
 from quarterdeck.domain.state import State
 from quarterdeck.engine.job_list import Items
 from quarterdeck.store.job_list import JobEvent
 from quarterdeck.web import strictjson
 from quarterdeck.web.endpoint import Call, endpoint, json_response
-from quarterdeck.web.problems import BAD_QUERY, NOT_FOUND, Refusal
+from quarterdeck.web.problems import NOT_FOUND, Refusal
 from quarterdeck.web.schemas import JobBody, job_body
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)]
@@ -88,14 +90,7 @@ class OutputPage(msgspec.Struct, frozen=True):
     next: str | None
 
 
-class _Line(msgspec.Struct, frozen=True):
-    """The data of an event `log`; raw, since a line may hold what only an escape in JSON can say."""
-
-    level: msgspec.Raw
-    message: msgspec.Raw
-
-
-@endpoint("GET", "/v1/jobs", summary="List jobs", responses={200: JobPage}, problems=(BAD_QUERY,))
+@endpoint("GET", "/v1/jobs", summary="List jobs", responses={200: JobPage})
 async def list_jobs(call: Call, query: JobsQuery) -> quart.Response:
     """200 with jobs, newest first. A page may hold fewer than `limit` and have a `next` all the same."""
     page = await call.service.engine.job_list.jobs(
@@ -104,25 +99,11 @@ async def list_jobs(call: Call, query: JobsQuery) -> quart.Response:
     return json_response(200, JobPage([job_body(job) for job in page.items], page.next))
 
 
-@endpoint(
-    "GET", "/v1/jobs/{id}/logs", summary="List a job's log", responses={200: LogPage}, problems=(BAD_QUERY, NOT_FOUND)
-)
+@endpoint("GET", "/v1/jobs/{id}/logs", summary="List a job's log", responses={200: LogPage}, problems=(NOT_FOUND,))
 async def list_logs(call: Call, job_id: uuid.UUID, query: PageQuery) -> quart.Response:
     """200 with what its handler logged, newest first."""
     page = await _events(call, job_id, "log", query)
-    lines = []
-    for event in page.items:
-        line = msgspec.json.decode(event.data, type=_Line)
-        lines.append(
-            LogLine(
-                event.seq,
-                rfc3339(event.at),
-                event.attempt,
-                event.generation,
-                cast("str", line.level),
-                cast("str", line.message),
-            )
-        )
+    lines = [_line(event) for event in page.items]
     return json_response(200, LogPage(lines, page.next))
 
 
@@ -131,7 +112,7 @@ async def list_logs(call: Call, job_id: uuid.UUID, query: PageQuery) -> quart.Re
     "/v1/jobs/{id}/outputs",
     summary="List a job's outputs",
     responses={200: OutputPage},
-    problems=(BAD_QUERY, NOT_FOUND),
+    problems=(NOT_FOUND,),
 )
 async def list_outputs(call: Call, job_id: uuid.UUID, query: PageQuery) -> quart.Response:
     """200 with what its handler put out, newest first."""
@@ -143,6 +124,13 @@ async def list_outputs(call: Call, job_id: uuid.UUID, query: PageQuery) -> quart
 
 
 ENDPOINTS = (list_jobs, list_logs, list_outputs)
+
+
+def _line(event: JobEvent) -> LogLine:
+    line = decode_stored(bytes(event.data))
+    # As JSON with escapes: a line may hold what UTF-8 cannot, a lone surrogate.
+    level, message = (cast("str", msgspec.Raw(json.dumps(line[name]).encode())) for name in ("level", "message"))
+    return LogLine(event.seq, rfc3339(event.at), event.attempt, event.generation, level, message)
 
 
 async def _events(call: Call, job_id: uuid.UUID, event: str, query: PageQuery) -> Items[JobEvent]:

@@ -26,6 +26,7 @@ from quarterdeck.web.problems import (
     JOB_DISCARDED,
     MALFORMED_JSON,
     NOT_FOUND,
+    QUEUE_FULL,
     REQUEST_TIMEOUT,
     UNKNOWN_KIND,
     UNSUPPORTED_MEDIA_TYPE,
@@ -61,6 +62,7 @@ class SubmitQuery(msgspec.Struct, frozen=True):
         UNKNOWN_KIND,
         IDEMPOTENCY_IN_FLIGHT,
         IDEMPOTENCY_MISMATCH,
+        QUEUE_FULL,
     ),
 )
 async def submit_job(call: Call, body: Submit, query: SubmitQuery) -> quart.Response:
@@ -69,6 +71,7 @@ async def submit_job(call: Call, body: Submit, query: SubmitQuery) -> quart.Resp
     200 with the earlier job where its unique key is taken; with an `Idempotency-Key` that was used, the first answer.
     """
     engine = call.service.engine
+    idempotency = idempotency_key(call, body)
     if query.dry_run:
         new = await engine.jobs.check(body, tenant=call.principal.tenant)
         return json_response(200, job_body(planned(new, engine.clock.now())))
@@ -76,7 +79,7 @@ async def submit_job(call: Call, body: Submit, query: SubmitQuery) -> quart.Resp
         body,
         tenant=call.principal.tenant,
         traceparent=_traceparent(call),
-        idempotency=idempotency_key(call, body),
+        idempotency=idempotency,
     )
     job = submitted.job
     headers = {"Location": f"{call.request.root_path}{call.request.path}/{job.id}"}

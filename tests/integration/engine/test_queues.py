@@ -84,7 +84,7 @@ async def test_a_resume_here_is_not_left_to_the_tick(database_url, deck, begun, 
     async with running(database_url, deck) as runtime:
         await runtime.engine.queues.update("default", PAUSED)
         handle = await deck.submit("note", {"number": 1})
-        monkeypatch.setattr(runtime.engine._tick, "_on_work", lambda queues: None)
+        monkeypatch.setattr(runtime.engine._tick, "_on_work", lambda _queues: None)
         await runtime.engine.queues.update("default", RESUMED)
         assert await handle.result(timeout=10) is None
 
@@ -165,17 +165,24 @@ async def test_settings_of_later_releases_change_nothing(database_url):
 
 async def test_callers_at_the_same_time_share_a_count(database_url, monkeypatch):
     counted = []
-    count_depths = QueueStore.count_depths
+    count_depths, get_queues = QueueStore.count_depths, QueueStore.get_queues
 
     async def counting(self, names):
         counted.append(names)
         return await count_depths(self, names)
 
+    async def getting(self, names):
+        read.append(names)
+        return await get_queues(self, names)
+
+    read = []
     monkeypatch.setattr(QueueStore, "count_depths", counting)
+    monkeypatch.setattr(QueueStore, "get_queues", getting)
     async with running(database_url) as runtime:
         reports = await asyncio.gather(*(runtime.engine.queues.get("default") for _ in range(100)))
         assert len({report.depth.as_of for report in reports}) <= 2
         assert len(counted) <= 2
+        assert len(read) <= 2
 
 
 # Room
@@ -241,7 +248,7 @@ async def test_queues_without_a_max_depth_cost_a_submit_nothing(database_url, de
         await bounded(runtime, 10, "bounded")
         await a_look_of_the_tick(runtime)
         counted = []
-        monkeypatch.setattr(QueueStore, "count_room", lambda self, names: counted.append(names))
+        monkeypatch.setattr(QueueStore, "count_room", lambda _self, names: counted.append(names))
         await (await deck.submit("note", {"number": 1})).result(timeout=10)
         assert counted == []
 
@@ -252,8 +259,28 @@ async def test_several_queues_are_let_in_all_or_none(database_url):
         for queue, max_depth in (("a", 10), ("b", 3)):
             await runtime.engine.queues.update(queue, QueuePatch(max_depth=max_depth))
         keeper.see(["a", "b"])
+
+        async def let_in(**counts):
+            async with keeper.reserve(counts):
+                pass
+
         with pytest.raises(QueueFull, match="'b'"):
-            await keeper.require({"a": 10, "b": 4, "c": 1000})
-        await keeper.require({"a": 10, "b": 3, "c": 1000})
+            await let_in(a=10, b=4, c=1000)
+        await let_in(a=10, b=3, c=1000)
         with pytest.raises(QueueFull, match="'a'"):
-            await keeper.require({"a": 1})
+            await let_in(a=1)
+
+
+async def test_what_is_being_stored_takes_room_however_often_it_is_counted(database_url):
+    async with running(database_url) as runtime, open_stores(database_url) as stores:
+        keeper = room.RoomKeeper(QueueStore(stores.source), calls=runtime.engine._calls)
+        await runtime.engine.queues.update("a", QueuePatch(max_depth=2))
+        keeper.see(["a"])
+        async with keeper.reserve({"a": 1}), keeper.reserve({"a": 1}):
+            keeper.bind("a", 2)  # what was counted before holds no more
+            with pytest.raises(QueueFull):
+                async with keeper.reserve({"a": 1}):
+                    pass
+        keeper.bind("a", 2)
+        async with keeper.reserve({"a": 2}):
+            pass

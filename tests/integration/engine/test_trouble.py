@@ -6,8 +6,10 @@ import asyncpg
 import pytest
 
 from quarterdeck import Quarterdeck, Unavailable
+from quarterdeck.domain.outcome import Transition
 from quarterdeck.domain.state import Reason, State
-from quarterdeck.store.attempts import AttemptStore
+from quarterdeck.domain.submission import parse
+from quarterdeck.store.attempts import AttemptStore, Ended
 from quarterdeck.store.jobs import JobStore
 from tests.support.running import running, worker_of
 from tests.support.waiting import eventually
@@ -132,7 +134,8 @@ async def test_jobs_of_a_dead_worker_are_rescued_with_their_attempt(database_url
     async with running(database_url, deck, role="web") as web:
         handle = await deck.submit("hold", {"name": "a"})
         await connection.execute(
-            """update quarterdeck.job set state = 'running', worker = 'dead', fence = 1, attempt = 1, attempted_at = now()"""
+            """update quarterdeck.job
+            set state = 'running', worker = 'dead', fence = 1, attempt = 1, attempted_at = now()"""
         )
         await connection.execute(
             """insert into quarterdeck.worker (id, host, pid, role, slots, version, lease_until)
@@ -232,8 +235,36 @@ async def test_a_submit_whose_reply_was_lost_is_stored_once_and_runs_once(
     async with running(database_url, deck):
         assert await (await deck.submit("hold", {"name": "a"})).result(timeout=10) == "a"
     assert runs == ["a"]
-    assert len(tries) == 2
+    assert len(tries) == (1 if stored else 2)
     assert await connection.fetchval("select count(*) from quarterdeck.job_history") == 1
+
+
+async def test_a_job_that_ended_before_its_insert_was_repeated_does_not_run_again(
+    database_url, connection, monkeypatch
+):
+    insert = JobStore.insert_jobs
+    tries = []
+
+    async def lossy(self, jobs, *rest):
+        tries.append(1)
+        inserted = await insert(self, jobs, *rest)
+        if len(tries) == 1:  # somebody else claims it and finishes it, before the reply is found to be lost
+            await connection.execute(
+                "update quarterdeck.job set state = 'running', worker = 'other', fence = 1, attempt = 1 where id = $1",
+                jobs[0].id,
+            )
+            attempts = runtime.engine._attempts
+            await attempts.finish_jobs([Ended(jobs[0].id, 1, Transition.complete('"other"'))])
+            raise asyncpg.ConnectionDoesNotExistError("the reply was lost")
+        return inserted
+
+    monkeypatch.setattr(JobStore, "insert_jobs", lossy)
+    deck, runs = holding_deck()
+    async with running(database_url, deck, queues="nothing-here") as runtime:
+        handle = await deck.submit("hold", {"name": "a"})
+        assert await handle.result(timeout=5) == "other"
+    assert (runs, len(tries)) == ([], 1)
+    assert await connection.fetchval("select count(*) from quarterdeck.job") == 0
 
 
 async def test_one_job_the_database_refuses_does_not_hurt_its_group(database_url):
@@ -247,14 +278,18 @@ async def test_one_job_the_database_refuses_does_not_hurt_its_group(database_url
         answers = await asyncio.gather(
             *(submitter.insert(job) for job in [good[0], good[1], bad, good[2], good[3]]), return_exceptions=True
         )
-        assert [type(answer).__name__ for answer in answers] == ["Submitted", "Submitted", "InvalidSubmit", "Submitted", "Submitted"]
+        assert [type(answer).__name__ for answer in answers] == [
+            "Submitted",
+            "Submitted",
+            "InvalidSubmit",
+            "Submitted",
+            "Submitted",
+        ]
         for job in good:
             assert (await runtime.engine.jobs.wait(job.id, 10)).state is State.COMPLETED
 
 
 def _body(**args):
-    from quarterdeck.domain.submission import parse
-
     return parse({"kind": "hold", "args": args})
 
 

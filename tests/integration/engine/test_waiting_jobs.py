@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from quarterdeck import JobCancelled, JobDiscarded, JobNotFound, Quarterdeck
+from quarterdeck import JobCancelled, JobDiscarded, JobNotFound, Quarterdeck, Snooze
 from quarterdeck.domain.state import Reason, State
 from tests.support.running import running
 from tests.support.waiting import eventually
@@ -214,8 +214,6 @@ async def test_any_other_end_after_a_cancel_is_cancelled(database_url, connectio
 
     @deck.handler(max_attempts=5)
     async def ends() -> object:
-        from quarterdeck import Snooze
-
         await go.wait()
         if ending == "raises":
             raise ValueError("no")

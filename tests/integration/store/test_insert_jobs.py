@@ -4,7 +4,7 @@ import datetime as dt
 import pytest
 
 from quarterdeck.domain.state import State
-from tests.support.factories import QUEUE, completed, history, new_id, new_job, open_stores, timeline
+from tests.support.factories import QUEUE, history, new_id, new_job, open_stores, timeline
 
 HOUR = dt.timedelta(hours=1)
 
@@ -145,15 +145,6 @@ async def test_a_job_that_runs_already_is_not_handed_off_again(stores):
     assert await stores.jobs.insert_jobs([job], [True], worker) == {}
     row = await stores.row(job.id)
     assert (row["attempt"], row["fence"], row["seq"]) == (1, 1, 2)
-
-
-async def test_a_job_that_has_ended_already_is_not_inserted_again(stores):
-    # The reply of the first insert was lost; until the second one came, somebody had claimed and finished the job.
-    claimed = await stores.running()
-    await stores.attempts.finish_jobs([completed(claimed, '"first"')])
-    again = await stores.jobs.insert_jobs([new_job(id=claimed.id)], [False], None)
-    assert again == {}
-    assert (await stores.row(claimed.id))["state"] == "completed"
 
 
 async def test_two_inserts_of_the_same_job_at_the_same_time_store_it_once(stores):

@@ -100,7 +100,8 @@ async def test_changes_at_the_same_time_lose_nothing(queues):
 
 async def test_settings_that_this_release_cannot_make_are_read_as_they_are(stores, queues):
     await stores.execute(
-        """insert into quarterdeck.queue (name, concurrency, concurrency_per_key, rate, rate_every, rate_burst, retention)
+        """insert into quarterdeck.queue
+          (name, concurrency, concurrency_per_key, rate, rate_every, rate_burst, retention)
         values ('a', 3, 0, '100/1m', '600 ms', 100, 3600)"""
     )
     settings = (await queues.get_queues(["a"]))["a"]

@@ -101,3 +101,17 @@ async def test_who_goes_away_takes_the_reading_from_nobody(source):
     await asyncio.gather(first, return_exceptions=True)
     await source.let_go(0)
     assert await second == {"a": 0}
+
+
+async def test_a_slow_reading_that_nobody_waits_for_any_more_is_still_the_only_one(source):
+    shared = Shared(source.read, 60)
+    impatient = asyncio.create_task(shared.get(["a"]))
+    await eventually(lambda: source.readings)
+    impatient.cancel()
+    await asyncio.gather(impatient, return_exceptions=True)
+    others = [asyncio.create_task(shared.get([name])) for name in "bcd"]
+    await asyncio.sleep(0)
+    assert source.readings == [["a"]]
+    await source.let_go(0)
+    await source.let_go(1)
+    assert await asyncio.gather(*others) == [{"b": 1}, {"c": 1}, {"d": 1}]

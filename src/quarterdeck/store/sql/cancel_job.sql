@@ -13,7 +13,7 @@ with ended as (
   update quarterdeck.job j
   set cancel_requested_at = now(), state_reason = 'cancel_requested', seq = j.seq + 1,
     timeline = j.timeline || quarterdeck.entry(j.seq + 1, 'cancel_requested', null)
-  where j.id = $1 and j.tenant = $2 and j.state = 'running' and j.cancel_requested_at is null
+  where j.id = $1 and j.tenant = $2 and j.worker is not null and j.cancel_requested_at is null
   returning j.id, j.queue, j.state, j.seq, j.worker
 )
 select * from moved union all select * from asked

@@ -1,8 +1,9 @@
 -- Ends running jobs under their fences and moves them to the history. Locks the rows by primary key, in id order. A
--- requested cancel wins over every end but a returned result.
+-- requested cancel wins over every end but a returned result. Says running as `worker is not null`, which is the same
+-- (constraint job_worker) but fits no partial index, so that only the primary key can serve.
 with ended as (
   delete from quarterdeck.job j
-  where j.id = any($1::uuid[]) and j.state = 'running'
+  where j.id = any($1::uuid[]) and j.worker is not null
     and j.fence = ($2::bigint[])[array_position($1::uuid[], j.id)]
   returning j.*
 ), {free_unique_keys}

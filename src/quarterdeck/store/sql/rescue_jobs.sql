@@ -10,12 +10,12 @@ with recursive holder (worker) as (
   where l.state = 'running' and l.worker = any(array(
     select h.worker from holder h
     where h.worker is not null and not exists (select from quarterdeck.worker w where w.id = h.worker)))
-  order by l.id
+  order by l.worker, l.id
   limit $1
   for update skip locked
 ), ended as (
   delete from quarterdeck.job j
-  where j.id = any(array(select id from lost)) and j.state = 'running' and (j.crashes >= 2 or j.cancel_requested_at is not null)
+  where j.id = any(array(select id from lost)) and j.worker is not null and (j.crashes >= 2 or j.cancel_requested_at is not null)
   returning j.*
 ), {free_unique_keys}, moved as (
   insert into quarterdeck.job_history as h ({history_columns})
@@ -32,7 +32,7 @@ with recursive holder (worker) as (
   set state = 'available', state_reason = 'crashed', state_detail = null, worker = null, attempt = j.attempt - 1,
     crashes = j.crashes + 1, seq = j.seq + 1,
     timeline = j.timeline || quarterdeck.entry(j.seq + 1, 'rescued', '{"attempt":' || j.attempt || '}')
-  where j.id = any(array(select id from lost)) and j.state = 'running' and j.crashes < 2 and j.cancel_requested_at is null
+  where j.id = any(array(select id from lost)) and j.worker is not null and j.crashes < 2 and j.cancel_requested_at is null
   returning j.id, j.queue, j.state, j.seq
 )
 select * from moved union all select * from freed

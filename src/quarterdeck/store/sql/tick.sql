@@ -1,5 +1,6 @@
 -- All the polling of a process in one look, for all queues: what is due, expired or orphaned, which of my jobs somebody
--- wants cancelled, and which queues have work. Read only; each answer costs an index probe or a loose index scan.
+-- wants cancelled, which queues have work, and which may hold only so much. Read only; each answer costs an index probe
+-- or a loose index scan.
 with recursive lane (queue) as (
   (select queue from quarterdeck.job where state = 'available' and concurrency_key is null order by queue limit 1)
   union all
@@ -22,4 +23,5 @@ select now() as now,
       and not exists (select from quarterdeck.worker w where w.id = h.worker)) as lapsed,
   array(select j.id from quarterdeck.job j
     where j.state = 'running' and j.cancel_requested_at is not null and j.worker = $1) as cancelling,
-  array(select lane.queue from lane where lane.queue is not null) as queues
+  array(select lane.queue from lane where lane.queue is not null) as queues,
+  array(select q.name from quarterdeck.queue q where q.max_depth is not null) as bounded
