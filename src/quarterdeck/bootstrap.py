@@ -141,7 +141,7 @@ class Runtime:
         engine = Engine(
             self.settings,
             self._registry,
-            api=await self._open_pool(dsn, "api", API_CONNECTIONS),
+            api=await self._open_pool(dsn, pool.API, API_CONNECTIONS),
             work=await self._open_pool(dsn, "engine", WORK_CONNECTIONS),
             dsn=dsn,
             resources=self._deck.resources,

@@ -16,12 +16,13 @@ from benchmarks.cases import CASES, COMPARISONS, chosen
 from benchmarks.report import Latency, Report
 
 REPOSITORY = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(120)  # a run of everything starts a dozen processes
 FIGURES = [name for case in CASES for name in case.names]
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *map(str, command)], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, *map(str, command)], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=100
     )
 
 

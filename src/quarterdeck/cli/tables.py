@@ -1,6 +1,5 @@
 """Tables for people. Slow to import: only commands that print one do so."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +46,6 @@ def show_job(job: Mapping[str, Any]) -> None:
 
 def _console() -> Console:
     console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
+    if not console.is_terminal:
         console.width = WIDE
     return console

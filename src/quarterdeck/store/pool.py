@@ -30,6 +30,9 @@ _CONFLICT = ("40001", "40P01", "55P03")
 Pool = asyncpg.Pool
 """A pool of connections, for those who may not import asyncpg."""
 
+API = "api"
+"""The name of the pool that answers callers."""
+
 ACQUIRE_TIMEOUT = 1.0
 """Seconds to wait for a free connection."""
 
@@ -59,11 +62,13 @@ def server_settings(name: str) -> dict[str, str]:
     """What every session of this service sets.
 
     Hot statements are written for the primary key and the claim indexes; a hot table that is nearly always empty would
-    tempt the planner to scan it, so these sessions do not (design, section 2).
+    tempt the planner to scan it, or to gather a bitmap of all its dead rows, so these sessions do not (design, section
+    2). Only the API's may use bitmaps: what it counts needs them.
     """
     return {
         "application_name": f"quarterdeck-{name}",
         "enable_seqscan": "off",
+        "enable_bitmapscan": "on" if name == API else "off",
         "jit": "off",
         "idle_in_transaction_session_timeout": "10s",
         "TimeZone": "UTC",

@@ -44,7 +44,7 @@ async def error_of(awaitable):
         ("select $1::text::json", ["[" * 100_000]),
         ("select 1 / $1::integer", [0]),
     ],
-    ids=["nul", "surrogate", "object", "surrogate in text", "nul in text", "smallint", "uuid", "json", "deep", "division"],
+    ids=["nul", "surrogate", "object", "text surrogate", "text nul", "smallint", "uuid", "json", "deep", "division"],
 )
 async def test_a_value_that_cannot_be_stored_is_a_data_error(stores, statement, arguments):
     assert classes(await error_of(stores.fetch(statement, *arguments))) == {DATA}
