@@ -81,6 +81,8 @@ create index job_running on quarterdeck.job (queue, concurrency_key) where state
 create index job_held on quarterdeck.job (worker, id) where state = 'running';
 -- What the tick promotes.
 create index job_due on quarterdeck.job (run_at, id) where state in ('scheduled', 'retryable');
+-- What waits for a moment or for other jobs, counted by queue.
+create index job_parked on quarterdeck.job (queue, state) where state in ('pending', 'scheduled', 'retryable');
 -- What the tick expires: never started in this generation.
 create index job_expiring on quarterdeck.job (expires_at, id)
   where expires_at is not null and attempted_at is null and state in ('available', 'scheduled');
@@ -99,7 +101,7 @@ create table quarterdeck.job_history (
 ) partition by range (id);
 
 -- Rows come in the order in which they end: which ended lately costs next to nothing to know.
-create index job_history_finalized on quarterdeck.job_history using brin (finalized_at);
+create index job_history_finalized on quarterdeck.job_history using brin (finalized_at) with (pages_per_range = 32, autosummarize = on);
 create index job_history_workflow on quarterdeck.job_history (workflow_id, id) where workflow_id is not null;
 create index job_history_batch on quarterdeck.job_history (batch_id, id) where batch_id is not null;
 

@@ -47,7 +47,7 @@ def database(server, request):
 
     async def fill():
         name = await create_database(server, migrated=True)
-        connection = await pool.open_connection(server.database(name), name="test", command_timeout=50)
+        connection = await pool.open_connection(server.database(name), name=pool.API, command_timeout=50)
         try:
             await connection.execute("set enable_seqscan = on")
             bench = Bench(None, server.database(name), connection, connection)
@@ -80,7 +80,7 @@ def describe(wanted):
 
 @pytest.mark.parametrize("plan", PLANS)
 async def test_no_page_looks_at_more_rows_than_its_budget(database, plan, subtests):
-    connection = await pool.open_connection(database, name="test", command_timeout=20)
+    connection = await pool.open_connection(database, name=pool.API, command_timeout=20)
     try:
         await connection.execute(f"set plan_cache_mode = {plan}")
         for wanted, before in itertools.product(FILTERS, BEFORE):

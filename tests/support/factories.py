@@ -211,7 +211,7 @@ async def open_stores(dsn: str) -> AsyncIterator[Stores]:
     """Yield the stores of the database `dsn`, on a small pool of the service's own kind."""
 
     async def connect() -> asyncpg.Connection:
-        return await pool.open_connection(dsn, name="test", command_timeout=20)
+        return await pool.open_connection(dsn, name=pool.API, command_timeout=20)
 
     connections = await pool.open_pool(dsn, name="test", size=4, command_timeout=20)
     try:

@@ -46,6 +46,7 @@ class Producer:
         self._work = Signal()
         self._room = Signal()
         self._stopping = False
+        self._recalled = False
         self.claiming_since: float | None = None
 
     def wake(self) -> None:
@@ -55,6 +56,10 @@ class Producer:
     def feed(self) -> None:
         """A slot became free."""
         self._room.set()
+
+    def recall(self) -> None:
+        """The queue was paused: what a claim under way brings goes straight back."""
+        self._recalled = True
 
     def stop(self) -> None:
         """Claims nothing more; the loop ends after the claim in flight."""
@@ -91,6 +96,7 @@ class Producer:
         worker = self._worker()
         if worker is None:  # no lease just now: the tick wakes us again
             return 0
+        self._recalled = False
         self.claiming_since = time.monotonic()
         self._executor.expect(wanted)
         try:
@@ -103,6 +109,8 @@ class Producer:
             return 0
         for job in jobs:
             self._take(job)
+        if self._recalled:
+            self._executor.give_back(self.queue)
         await asyncio.sleep(0)
         return len(jobs)
 

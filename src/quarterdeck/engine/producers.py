@@ -43,6 +43,11 @@ class Producers:
         producer = self._producers.get(queue) or self._start(queue)
         return 0 if producer is None else max(0, min(free_slots, producer.demand()))
 
+    def recall(self, queue: str) -> None:
+        """The queue was paused: what a claim of it under way brings goes straight back."""
+        if queue in self._producers:
+            self._producers[queue].recall()
+
     def claiming_since(self) -> float | None:
         """When the oldest claim in flight was sent, on the monotonic clock."""
         return min((p.claiming_since for p in self._producers.values() if p.claiming_since is not None), default=None)

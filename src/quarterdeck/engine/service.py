@@ -153,12 +153,12 @@ class Engine:
         self.fleet = Fleet(
             FleetStore(api),
             calls=self._calls,
-            runs=lambda kind: self._lease.worker() is not None and self._executor.knows(kind),
+            runs=lambda kind: self._runs and self._lease.worker() is not None and self._executor.knows(kind),
         )
         self.queues = Queues(
             QueueStore(api),
             calls=self._calls,
-            on_paused=self._executor.give_back,
+            on_paused=self._recall,
             on_resumed=self._producers.wake,
             on_bound=room.bind,
         )
@@ -301,6 +301,10 @@ class Engine:
         for row in rows:
             if row.run_at is not None and row.state in (State.SCHEDULED, State.RETRYABLE):
                 self._tick.expect(row.run_at)
+
+    def _recall(self, queue: str) -> None:
+        self._executor.give_back(queue)
+        self._producers.recall(queue)
 
     def _on_new_lease(self) -> None:
         self._rescuer.wake()
