@@ -123,7 +123,7 @@ async def latency(bench: Bench, jobs: int) -> list[Sample]:
 
 async def _result(engine: Engine, watch: Stopwatch) -> bool:
     """Submits a job and waits for its end; says whether it was handed off."""
-    job = await watch.timed("submit", engine.jobs.submit(Submit(kind=KIND)))
+    job = (await watch.timed("submit", engine.jobs.submit(Submit(kind=KIND)))).job
     ended = await engine.jobs.wait(job.id, RESULT_TIMEOUT)
     assert ended.state is State.COMPLETED, f"a job is {ended.state}"
     return job.state is State.RUNNING

@@ -93,10 +93,12 @@ class OutputPage(msgspec.Struct, frozen=True):
 @endpoint("GET", "/v1/jobs", summary="List jobs", responses={200: JobPage})
 async def list_jobs(call: Call, query: JobsQuery) -> quart.Response:
     """200 with jobs, newest first. A page may hold fewer than `limit` and have a `next` all the same."""
-    page = await call.service.engine.job_list.jobs(
+    engine = call.service.engine
+    page = await engine.job_list.jobs(
         _filter(query), tenant=call.principal.tenant, limit=query.limit, cursor=query.cursor
     )
-    return json_response(200, JobPage([job_body(job) for job in page.items], page.next))
+    await engine.fleet.look(page.items)
+    return json_response(200, JobPage([job_body(engine.fleet.present(job)) for job in page.items], page.next))
 
 
 @endpoint("GET", "/v1/jobs/{id}/logs", summary="List a job's log", responses={200: LogPage}, problems=(NOT_FOUND,))
