@@ -25,4 +25,4 @@ class DatabaseClock:
 
 def rfc3339(moment: dt.datetime) -> str:
     """A moment as the contract writes it: UTC, milliseconds, a final Z."""
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -21,6 +21,8 @@ FAST_SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
+    "wal_level": "minimal",  # a clone of the template writes no log
+    "max_wal_senders": "0",
     "max_connections": "200",
     "max_wal_size": "4GB",  # no checkpoint while the tests run
     "autovacuum": "off",  # statistics change only when a test says so

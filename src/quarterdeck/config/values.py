@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -112,6 +113,7 @@ def parse_targets(text: str | None) -> tuple[str, ...]:
     return items
 
 
+@lru_cache(64)  # asked at every request, for the same few names
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach `host`, an address or a name; names are not looked up."""
     host = host.removeprefix("[").removesuffix("]")

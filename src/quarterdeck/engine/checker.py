@@ -8,8 +8,9 @@ import uuid
 import msgspec
 
 from quarterdeck.domain.errors import ArgsError, InvalidSubmit, Unavailable
+from quarterdeck.domain.handler import Handler
 from quarterdeck.domain.job import DEFAULT_TENANT, IdSource, NewJob
-from quarterdeck.domain.submission import Submit, resolve
+from quarterdeck.domain.submission import KindDefaults, Submit, resolve
 from quarterdeck.engine.calls import CALL_TIMEOUT
 from quarterdeck.engine.kinds import KindDirectory
 from quarterdeck.store import pool
@@ -31,13 +32,7 @@ class Checker:
         traceparent: str | None = None,
     ) -> NewJob:
         """The job as it would be inserted. Raises SubmitError, Unavailable."""
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT):
-                handler, defaults = await self._directory.find(body.kind)
-        except Exception as error:
-            if pool.is_passing(error):
-                raise Unavailable("the database cannot be reached") from error
-            raise
+        handler, defaults = self._directory.known(body.kind) or await self._find(body.kind)
         job = resolve(body, defaults, self._ids.next(), tenant=tenant)
         if handler is not None:
             try:
@@ -47,3 +42,12 @@ class Checker:
         if parent is None and traceparent is None:
             return job
         return msgspec.structs.replace(job, parent_id=parent, traceparent=traceparent)
+
+    async def _find(self, kind: str) -> tuple[Handler | None, KindDefaults]:
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT):
+                return await self._directory.find(kind)
+        except Exception as error:
+            if pool.is_passing(error):
+                raise Unavailable("the database cannot be reached") from error
+            raise

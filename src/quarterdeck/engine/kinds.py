@@ -22,14 +22,21 @@ class KindDirectory:
 
     async def find(self, kind: str) -> tuple[Handler | None, KindDefaults]:
         """The handler, where it is registered here, and the kind's defaults. Raises UnknownKind."""
+        found = self.known(kind)
+        if found is None:
+            self._known = await self._read()
+            found = self.known(kind)
+        if found is None:
+            raise UnknownKind(kind)
+        return found
+
+    def known(self, kind: str) -> tuple[Handler | None, KindDefaults] | None:
+        """The same as far as it is known without asking the database; None where it is not."""
         handler = self._registry.get(kind)
         if handler is not None:
             return handler, handler.defaults
-        if kind not in self._known:
-            self._known = await self._read()
-        if kind not in self._known:
-            raise UnknownKind(kind)
-        return None, self._known[kind]
+        defaults = self._known.get(kind)
+        return None if defaults is None else (None, defaults)
 
     async def _read(self) -> dict[str, KindDefaults]:
         # Callers that come while the list is read share that one reading.

@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>{_LABEL}(?:\.{_LABEL})*\.?))(?::[0-9]{{1,5}})?")
 _LONGEST_HOST = 260
+_KEPT = 64  # most requests name the same few hosts
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -121,6 +123,7 @@ def header(scope: Mapping[str, Any], name: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for key, value in scope["headers"] if key.lower() == name]
 
 
+@lru_cache(_KEPT)
 def host_name(host: str) -> str | None:
     """The host of a `Host` header in lower case, without its port; None where it is none."""
     found = _HOST.fullmatch(host) if len(host) <= _LONGEST_HOST else None
@@ -151,6 +154,7 @@ def _authority(origin: str) -> str | None:
     return parts.netloc.lower() if parts.scheme in ("http", "https") else None
 
 
+@lru_cache(_KEPT)
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)

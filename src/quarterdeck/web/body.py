@@ -75,9 +75,11 @@ class Request(quart.Request):
 
         Raises Refusal: another media type, over `limit` bytes, not there within `body_timeout` seconds.
         """
+        self._require_json()
+        if self.body.settled:  # as almost always, and a timeout costs more than all the rest here
+            return await self.body.take(limit)
         try:
             async with asyncio.timeout(self.body_timeout):
-                self._require_json()
                 return await self.body.take(limit)
         except TimeoutError:
             self.body.give_up()

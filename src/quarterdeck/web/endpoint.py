@@ -7,6 +7,7 @@ import re
 import typing
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, TypeVar, cast
 from urllib.parse import parse_qsl
 
@@ -199,7 +200,7 @@ def _query(kind: type[msgspec.Struct] | None, text: bytes) -> msgspec.Struct | N
         pairs = parse_qsl(text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:
         raise Refusal(BAD_QUERY, "The query string is not UTF-8 in percent-encoding, or has too many parts") from None
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)} if kind else {}
+    fields = _fields(kind) if kind else {}
     values: dict[str, Any] = {}
     for name, value in pairs:
         if name not in fields:
@@ -223,6 +224,11 @@ def _query(kind: type[msgspec.Struct] | None, text: bytes) -> msgspec.Struct | N
         if getattr(query, fields[name].name) is None:
             raise _bad_query(name, "null is no value here")
     return query
+
+
+@cache  # reading a type takes longer than everything else here
+def _fields(kind: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 def _bad_query(name: str, detail: str) -> Refusal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -49,11 +50,12 @@ class JobBody(msgspec.Struct, frozen=True, kw_only=True):
 
 _TIMES = ("created_at", "run_at", "expires_at", "attempted_at", "finalized_at")
 _AS_IT_IS = tuple(field for field in JobBody.__struct_fields__ if field not in _TIMES)
+_taken_as_it_is = attrgetter(*_AS_IT_IS)
 
 
 def job_body(job: Job) -> JobBody:
     """The job as callers see it."""
-    values = {field: getattr(job, field) for field in _AS_IT_IS}
+    values = dict(zip(_AS_IT_IS, _taken_as_it_is(job), strict=True))
     for field in _TIMES:
         moment: dt.datetime | None = getattr(job, field)
         values[field] = moment and rfc3339(moment)
