@@ -197,8 +197,13 @@ def test_an_unknown_level_or_format_is_refused(level, format):  # noqa: A002 (th
 # The standard library.
 
 
-def test_the_standard_library_takes_the_same_way(lines):
-    logging.getLogger("hypercorn.error").info("Running on %s", "http://127.0.0.1:8000")
+def test_the_standard_library_takes_the_same_way(lines, monkeypatch):
+    # A Hypercorn that another test ran in this process has set its logger up for itself.
+    logger = logging.getLogger("hypercorn.error")
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "handlers", [])
+    logger.setLevel(logging.NOTSET)
+    logger.info("Running on %s", "http://127.0.0.1:8000")
     (line,) = lines()
     assert line.pop("timestamp")
     assert line == {"level": "info", "event": "Running on http://127.0.0.1:8000", "logger": "hypercorn.error"}
