@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import signal
 import traceback
 from contextlib import ExitStack
 
@@ -34,6 +35,12 @@ def _server(config: pytest.Config) -> TestServer | str:
 def pytest_configure_node(node):
     """With pytest-xdist: the controller starts the one server that all its workers share."""
     node.workerinput["server"] = msgspec.to_builtins(_server(node.config))
+
+
+def pytest_configure():
+    """A run in the background ignores INT, and so would every process that a test starts and interrupts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config):

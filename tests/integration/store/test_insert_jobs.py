@@ -79,10 +79,13 @@ async def test_a_job_without_options_has_none(stores):
 
 
 @pytest.mark.parametrize(
-    "options", [{"delay": 3600.0}, {"run_at": dt.datetime.now(dt.UTC) + HOUR}], ids=["delay", "run_at"]
+    "options",
+    # The moment is that of the test, not of its collection.
+    [lambda: {"delay": 3600.0}, lambda: {"run_at": dt.datetime.now(dt.UTC) + HOUR}],
+    ids=["delay", "run_at"],
 )
 async def test_a_job_due_later_is_scheduled(stores, options):
-    job = new_job(**options)
+    job = new_job(**options())
     (fact,) = await stores.insert(job)
     row = await stores.row(job.id)
     assert fact.state is State.SCHEDULED
