@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 
 from quarterdeck.config import QueueRule
@@ -70,6 +69,6 @@ class Producers:
         if not self._rules:
             return True, None
         for rule in self._rules:
-            if fnmatch.fnmatchcase(queue, rule.pattern):
+            if rule.matches(queue):
                 return True, rule.limit
         return False, None

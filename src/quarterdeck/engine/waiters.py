@@ -25,16 +25,11 @@ class Waiters:
         self._somebody = Signal()
         self._draining = False
 
-    async def wait(self, job_id: uuid.UUID, timeout: float | None) -> bool:
-        """Waits until the job has ended, at most `timeout` seconds; says whether it has. Raises Draining.
-
-        The caller looks the job up after it began to wait (`expect`), or it may miss an end in between.
-        """
-        with self.expect(job_id) as ended:
-            return await ended.wait(timeout)
-
     def expect(self, job_id: uuid.UUID) -> Expectation:
-        """Begins to watch for the end of a job; a context manager."""
+        """Begins to watch for the end of a job; a context manager.
+
+        The caller looks the job up after it began to watch, or it may miss an end in between.
+        """
         return Expectation(self, job_id)
 
     def ended(self, ids: Iterable[uuid.UUID]) -> None:
