@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from tests.support.waiting import eventually
 
 EXTERNAL_SERVER = "QD_TEST_DATABASE_URL"
 """The environment variable that points the tests at a PostgreSQL of your own, as a role that may create databases."""
+
+ROOM = 6 * 2**30
+"""Bytes that must be free in memory for the server to live there: its log alone may grow to 4 GiB."""
 
 FAST_SETTINGS = {
     "fsync": "off",
@@ -64,11 +68,24 @@ def running_server() -> Iterator[TestServer]:
         return
     # A short path of its own: a Unix socket's is limited to some 100 bytes, and pytest's own can be longer than that.
     with (
-        tempfile.TemporaryDirectory(prefix="qd-tests-", ignore_cleanup_errors=True) as directory,
+        tempfile.TemporaryDirectory(prefix="qd-tests-", dir=_memory(), ignore_cleanup_errors=True) as directory,
         _embedded_server(Path(directory)) as dsn,
         _template(dsn) as server,
     ):
         yield server
+
+
+def _memory() -> str | None:
+    """A file system in memory with room for the server, or `None` for the usual temporary folder.
+
+    Every test clones a database and drops it: in memory that takes half the time, and nothing here is worth a disk.
+    """
+    memory = Path("/dev/shm")
+    try:
+        roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM
+    except OSError:
+        return None
+    return str(memory) if roomy else None
 
 
 @contextlib.contextmanager
@@ -104,7 +121,8 @@ async def create_database(server: TestServer, *, migrated: bool) -> str:
     """Create a database of a test's own and return its name: a clone of the migrated template, or an empty one."""
     name = f"qd_{uuid4().hex[:12]}"
     template = server.template if migrated else "template0"
-    await _execute(server.dsn, f"create database {name} template {template} strategy wal_log")
+    # A copy of the files takes a third of the time that writing their pages as log takes.
+    await _execute(server.dsn, f"create database {name} template {template} strategy file_copy")
     return name
 
 

@@ -80,18 +80,19 @@ async def test_an_update_to_what_is_already_so_changes_nothing(stores):
 async def test_when_it_is_due_decides_where_it_waits(stores, state, hours, becomes):
     job = await inserted(stores)
     await stores.execute("update quarterdeck.job set state = $1, state_reason = 'crashed', state_detail = 'x'", state)
-    edited = await update(stores, job.id, run_at=later(hours))
+    at = later(hours)
+    edited = await update(stores, job.id, run_at=at)
     row = await stores.row(job.id)
-    assert (edited.job.state, row["state"], row["run_at"]) == (becomes, becomes, later(hours))
+    assert (edited.job.state, row["state"], row["run_at"]) == (becomes, becomes, at)
     assert (row["state_reason"], row["state_detail"]) == (("crashed", "x") if state == becomes else (None, None))
     assert history(row) == ["submitted", "updated"]
 
 
 async def test_a_time_to_live_counts_from_the_new_time(stores):
-    with_ttl, absolute = await inserted(stores, ttl=60.0), await inserted(stores, expires_at=later(5))
-    at = later()
+    at, end = later(), later(5)
+    with_ttl, absolute = await inserted(stores, ttl=60.0), await inserted(stores, expires_at=end)
     assert (await update(stores, with_ttl.id, run_at=at)).job.expires_at == at + dt.timedelta(seconds=60)
-    assert (await update(stores, absolute.id, run_at=at)).job.expires_at == later(5)
+    assert (await update(stores, absolute.id, run_at=at)).job.expires_at == end
     claimed = await stores.running()
     await stores.execute(
         "update quarterdeck.job set state = 'retryable', worker = null, ttl = 60 where id = $1", claimed.id
