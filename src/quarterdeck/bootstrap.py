@@ -10,6 +10,7 @@ from pathlib import Path
 from quarterdeck.config import ConfigError, Settings
 from quarterdeck.deck import Quarterdeck
 from quarterdeck.domain.errors import Unavailable
+from quarterdeck.engine.exposition import Exposition
 from quarterdeck.engine.registry import Registry
 from quarterdeck.engine.service import Engine
 from quarterdeck.engine.tasks import Backoff
@@ -18,6 +19,7 @@ from quarterdeck.store import pool
 from quarterdeck.store.embedded import EmbeddedPostgres
 from quarterdeck.store.migrator import Migrator
 from quarterdeck.telemetry.log import get_logger
+from quarterdeck.telemetry.metrics import Format, Metrics
 from quarterdeck.version import __version__
 from quarterdeck.web.app import create_app
 
@@ -61,6 +63,8 @@ class Runtime:
         self.settings = settings
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
+        self.metrics = Metrics(__version__)
+        self._exposition = Exposition(self.metrics)
         self._deck = deck or Quarterdeck()
         self._registry = Registry([*built_in(), *self._deck.handlers])
         self._engine: Engine | None = None
@@ -81,6 +85,10 @@ class Runtime:
     def draining(self) -> bool:
         """Whether a stop has begun."""
         return self._draining
+
+    async def metrics_text(self, format: Format) -> bytes:  # noqa: A002 - what it is
+        """All metrics as text, at most a second old, whether or not there is an engine."""
+        return await self._exposition.text(format, None if self._engine is None else self._engine.readings)
 
     async def start(self) -> None:
         """Starts the embedded database where that is asked for, migrates, and starts the engine.
@@ -146,6 +154,7 @@ class Runtime:
             dsn=dsn,
             resources=self._deck.resources,
             version=__version__,
+            meter=self.metrics,
         )
         await engine.start()
         self._engine = engine

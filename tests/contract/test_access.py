@@ -1,11 +1,14 @@
 """Who may ask: keys where they are required, and this machine's own programs and pages where they are not."""
 
+import asyncio
+
 import pytest
 from quart.testing.connections import WebsocketResponseError
 from werkzeug.datastructures import Headers
 
 from quarterdeck.bootstrap import Runtime
 from quarterdeck.config import ConfigError, Settings
+from quarterdeck.telemetry.requests import record_of
 from quarterdeck.web.app import create_app
 from tests.contract.client import Client
 from tests.contract.test_interface import METHODS, NO_JOB, NOWHERE, ROUTES
@@ -216,3 +219,44 @@ async def test_with_a_key_the_origin_does_not_matter(with_keys):
     client = Client(with_keys)
     headers = {"Authorization": f"Bearer {SECRET}", "Origin": "http://evil.test"}
     assert (await client.call("POST", f"/v1/jobs/{NO_JOB}/cancel", headers=headers)).status == 503
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "noted"),
+    [
+        (f"/v1/jobs/{NO_JOB}", f"Bearer {OTHER}", ("bob", "/v1/jobs/{id}", 503)),
+        ("/nowhere", f"Bearer {SECRET}", ("ann", None, 404)),
+        ("/livez", "", ("probe", "/livez", 200)),
+        ("/livez", f"Bearer {SECRET}x", ("probe", "/livez", 200)),
+        ("/v1/jobs", "Bearer wrong", (None, None, 401)),
+    ],
+)
+async def test_what_the_log_needs_of_a_request_is_in_the_servers_own_scope(with_keys, path, given, noted):
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"localhost"), (b"authorization", given.encode())],
+        "client": ("10.0.0.1", 5),
+        "server": None,
+        "extensions": {},
+    }
+    sent = []
+    body = asyncio.Queue()
+    body.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+
+    async def send(message):
+        sent.append(message)
+
+    await with_keys(scope, body.get, send)
+    record = record_of(scope)
+    assert (record.principal, record.route, record.status) == noted
+    assert record.bytes == sum(len(message.get("body", b"")) for message in sent) > 0
+    assert dict(sent[0]["headers"])[b"x-request-id"] == record.id.encode()
+    assert SECRET not in repr(record)
+    assert OTHER not in repr(record)

@@ -65,11 +65,14 @@ async def test_port_0_takes_a_free_port_and_tells_it(tmp_path, database_url):
 async def test_requests_are_logged_once_and_without_their_query(tmp_path, database_url):
     settings = {"QUARTERDECK_DATABASE_URL": database_url}
     async with running_service(tmp_path, settings=settings) as service, talking_to(service) as rest:
-        await rest.client.get("/v1/jobs/no-id", params={"token": "secret"})
+        answer = await rest.client.get("/v1/jobs/no-id", params={"token": "secret"})
         (line,) = await eventually(
             lambda: [one for one in events(service, "request.answered") if "no-id" in one["path"]]
         )
     assert (line["method"], line["path"], line["status"], line["client"]) == ("GET", "/v1/jobs/no-id", 404, "127.0.0.1")
+    assert (line["route"], line["principal"]) == ("/v1/jobs/{id}", "anybody")
+    assert line["request_id"] == answer.headers["X-Request-Id"]
+    assert line["bytes"] == len(answer.content)
     assert "secret" not in service.log()
 
 

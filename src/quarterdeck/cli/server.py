@@ -12,6 +12,7 @@ from hypercorn.logging import Logger
 import quarterdeck
 from quarterdeck.config import ConfigError
 from quarterdeck.telemetry.log import get_logger
+from quarterdeck.telemetry.requests import record_of
 
 if TYPE_CHECKING:
     from hypercorn.typing import ResponseSummary, WWWScope
@@ -31,13 +32,18 @@ class RequestLogger(Logger):
         if self.access_logger is None:
             return
         client = request.get("client")
+        record = record_of(request)
         log.info(
             "request.answered",
+            request_id=record.id if record else None,
             method=request.get("method", "WEBSOCKET"),
             path=request["path"],
+            route=record.route if record else None,
             status=response["status"] if response is not None else None,
             seconds=round(request_time, 6),
+            bytes=record.bytes if record else None,
             client=client[0] if client else None,
+            principal=record.principal if record else None,
         )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import json
 import re
+import time
 import traceback
 from collections.abc import Callable
 from enum import Enum
@@ -40,7 +41,19 @@ class Stop(Enum):
 class Attempt:
     """Runs a handler in a task of its own and reports exactly one outcome, or none where the lease is lost."""
 
-    __slots__ = ("_abandon", "_handler", "_kwargs", "_now", "_report", "_stop", "_timer", "context", "job", "task")
+    __slots__ = (
+        "_abandon",
+        "_began",
+        "_handler",
+        "_kwargs",
+        "_now",
+        "_report",
+        "_stop",
+        "_timer",
+        "context",
+        "job",
+        "task",
+    )
 
     def __init__(
         self,
@@ -55,6 +68,7 @@ class Attempt:
         self.job = job
         self.context = context
         self.task: asyncio.Task[None] | None = None
+        self._began = 0.0
         self._handler = handler
         self._kwargs = kwargs
         self._now = now
@@ -68,9 +82,15 @@ class Attempt:
         """Whether it was told to stop because somebody asked for the cancel."""
         return self._stop is Stop.CANCEL
 
+    @property
+    def ran(self) -> float:
+        """For how many seconds the handler has run."""
+        return time.monotonic() - self._began
+
     def begin(self) -> None:
         """Starts the handler; its time limit runs from here."""
         loop = asyncio.get_running_loop()
+        self._began = time.monotonic()
         self.task = loop.create_task(self._run())
         if self.job.timeout is not None:
             self._timer = loop.call_later(self.job.timeout, self.stop, Stop.TIMEOUT)

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from quarterdeck.domain.errors import Unavailable
+from quarterdeck.engine.meter import Meter
 from quarterdeck.store import pool
 
 T = TypeVar("T")
@@ -18,7 +19,8 @@ CALL_TIMEOUT = 1.8
 class Calls:
     """Runs statements to their end even where the caller is cancelled, so that no connection is left half-read."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter | None = None) -> None:
+        self._meter = meter
         self._open = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -41,6 +43,8 @@ class Calls:
                 return await asyncio.shield(task)
         except Exception as error:
             if pool.is_passing(error) or pool.is_conflict(error):
+                if self._meter is not None:
+                    self._meter.database_failed(pool.error_class(error))
                 raise Unavailable("the database cannot be reached") from error
             raise
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+import msgspec
+
+from quarterdeck.clock import DatabaseClock
 from quarterdeck.domain.jsonvalue import encode_result
 from quarterdeck.domain.outcome import Transition
 from quarterdeck.domain.state import TERMINAL, Reason, State
 from quarterdeck.engine.holdings import Holdings
+from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.tasks import Backoff
 from quarterdeck.store import pool
 from quarterdeck.store.attempts import AttemptStore, Ended, Fate, Written
@@ -37,13 +42,23 @@ class Completer:
         upkeep: UpkeepStore,
         holdings: Holdings,
         told: Callable[[Sequence[Written]], None],
+        *,
+        clock: DatabaseClock,
+        meter: Meter,
     ) -> None:
         self._attempts = attempts
         self._upkeep = upkeep
         self._holdings = holdings
         self._told = told
+        self._clock = clock
+        self._meter = meter
         self._finished: asyncio.Queue[Ended] = asyncio.Queue()
         self._writing = 0
+
+    @property
+    def unwritten(self) -> int:
+        """How many ends are not written yet."""
+        return self._finished.qsize() + self._writing
 
     def finish(self, ended: Ended) -> None:
         """Takes an end to be written; returns at once."""
@@ -69,7 +84,7 @@ class Completer:
             async with asyncio.timeout(timeout):
                 await self._finished.join()
         except TimeoutError:
-            log.warning("completer.not_drained", unwritten=self._finished.qsize() + self._writing)
+            log.warning("completer.not_drained", unwritten=self.unwritten)
             return False
         return True
 
@@ -85,15 +100,18 @@ class Completer:
         backoff = Backoff()
         repeated = False
         while group := [ended for ended in group if self._holdings.has(ended.id, ended.fence)]:
+            began = time.monotonic()
             try:
                 written = await write(group)
             except Exception as error:  # noqa: BLE001 - sorted by _wait_out
+                self._meter.database_failed(pool.error_class(error))
                 if pool.is_data_error(error) and not pool.is_missing_partition(error):
                     await self._halve(write, group, error)
                     return
                 await self._wait_out(error, backoff)
                 repeated = True
                 continue
+            self._meter.statement(write.__name__, time.monotonic() - began, len(group))
             self._settle(group, written)
             missing = {ended.id for ended in group} - {row.id for row in written}
             if missing:
@@ -129,15 +147,24 @@ class Completer:
         record = encode_result({"attempt": 0, "at": "", "type": "ResultError", "message": "it cannot be stored"})
         await self._write(
             self._attempts.finish_jobs,
-            [Ended(guilty.id, guilty.fence, Transition.discard(Reason.REJECTED, record, REFUSED))],
+            [_instead(guilty, Transition.discard(Reason.REJECTED, record, REFUSED))],
         )
 
     def _settle(self, group: Sequence[Ended], written: Sequence[Written]) -> None:
-        fences = {ended.id: ended.fence for ended in group}
+        ends = {ended.id: ended for ended in group}
         for row in written:
-            self._holdings.drop(row.id, fences[row.id])
+            self._holdings.drop(row.id, ends[row.id].fence)
         if written:
+            self._count(ends[row.id] for row in written)
             self._told(written)
+
+    def _count(self, ends: Iterable[Ended]) -> None:
+        now = self._clock.milliseconds()
+        for ended in ends:
+            change = ended.transition
+            # The id is a UUIDv7: it begins with the time of the submit.
+            total = (now - (ended.id.int >> 80)) / 1000 if change.state in TERMINAL else None
+            self._meter.finished(ended.queue, ended.kind, change.event, ended.ran, total)
 
     async def _explain(self, missing: list[Ended], *, repeated: bool) -> None:
         """A write changed nothing for these: a cancel came between, an earlier try got through, or they were lost."""
@@ -148,12 +175,14 @@ class Completer:
             ours = fate is not None and fate.fence == ended.fence
             if ours and fate is not None and fate.state is State.RUNNING and fate.cancel_requested:
                 cancel = Transition.cancel(Reason.CANCEL_REQUESTED, error=ended.transition.error)
-                to_cancel.append(Ended(ended.id, ended.fence, cancel))
+                to_cancel.append(_instead(ended, cancel))
                 continue
             self._holdings.drop(ended.id, ended.fence)
             if not (ours and repeated and fate is not None and fate.state is ended.transition.state):
+                self._meter.end_refused()
                 log.warning("job.end_came_late", job_id=str(ended.id), fence=ended.fence, meant=ended.transition.state)
             elif fate is not None:
+                self._count([ended])
                 self._told([Written(ended.id, "", fate.state, 0)])
         if to_cancel:
             await self._write(self._attempts.finish_jobs, to_cancel)
@@ -164,4 +193,10 @@ class Completer:
             try:
                 return await self._attempts.fates_of_jobs(ids)
             except Exception as error:  # noqa: BLE001 - sorted by _wait_out
+                self._meter.database_failed(pool.error_class(error))
                 await self._wait_out(error, backoff)
+
+
+def _instead(ended: Ended, transition: Transition) -> Ended:
+    """The same end with another outcome."""
+    return msgspec.structs.replace(ended, transition=transition)

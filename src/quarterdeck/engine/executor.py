@@ -19,6 +19,7 @@ from quarterdeck.domain.outcome import AttemptFacts, Interrupted, Outcome, Rejec
 from quarterdeck.domain.retry import DEFAULT_RETRY, RetryPolicy
 from quarterdeck.engine.attempt import Attempt, Stop, error_record
 from quarterdeck.engine.holdings import Holdings
+from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.registry import Registry
 from quarterdeck.engine.tasks import Signal
 from quarterdeck.store.attempts import ClaimedJob, Ended
@@ -54,6 +55,7 @@ class Executor:
         clock: DatabaseClock,
         resources: Mapping[str, Any],
         submit: Callable[..., Any],
+        meter: Meter,
     ) -> None:
         self.slots = slots
         self.hungry: Callable[[], None] = lambda: None
@@ -63,6 +65,7 @@ class Executor:
         self._clock = clock
         self._resources = resources
         self._submit = submit
+        self._meter = meter
         self._ready: asyncio.Queue[ClaimedJob] = asyncio.Queue(slots + MAX_PREFETCH)
         self._running: dict[uuid.UUID, Attempt] = {}
         self._abandoned: set[asyncio.Task[None]] = set()
@@ -78,6 +81,11 @@ class Executor:
     def running(self) -> int:
         """How many attempts occupy a slot."""
         return len(self._running)
+
+    @property
+    def prefetched(self) -> int:
+        """How many claimed jobs wait for a slot."""
+        return self._ready.qsize()
 
     @property
     def abandoned(self) -> int:
@@ -164,6 +172,8 @@ class Executor:
         attempt = Attempt(job, handler, kwargs, context=context, now=self._clock.now, report=self._report)
         self._running[job.id] = attempt
         attempt.begin()
+        # Cheaper than two datetimes and their difference.
+        self._meter.started(job.queue, job.kind, self._clock.milliseconds() / 1000 - job.run_at.timestamp())
 
     def _submit_child(self, job: ClaimedJob) -> Callable[..., Any]:
         async def submit(kind: str, args: Mapping[str, Any] | None = None, **options: Any) -> Any:
@@ -181,9 +191,10 @@ class Executor:
         if attempt.task is not None and not attempt.task.done():
             self._abandoned.add(attempt.task)
             attempt.task.add_done_callback(self._abandoned.discard)
+            self._meter.abandoned(job.kind)
             log.warning("job.abandoned", job_id=str(job.id), kind=job.kind, attempt=job.attempt)
         if outcome is not None:
-            self._completer.finish(_ended(job, outcome, cancel_requested=attempt.cancel_requested))
+            self._completer.finish(_ended(job, outcome, cancel_requested=attempt.cancel_requested, ran=attempt.ran))
         self._freed.set()
         if not self._running:
             self._idle.set()
@@ -228,7 +239,14 @@ class Executor:
         return not self._running
 
 
-def _ended(job: ClaimedJob, outcome: Outcome, *, unstarted: bool = False, cancel_requested: bool = False) -> Ended:
+def _ended(
+    job: ClaimedJob,
+    outcome: Outcome,
+    *,
+    unstarted: bool = False,
+    cancel_requested: bool = False,
+    ran: float | None = None,
+) -> Ended:
     retry = DEFAULT_RETRY if job.retry is None else msgspec.convert(job.retry, RetryPolicy)
     facts = AttemptFacts(job.attempt, job.max_attempts, retry, cancel_requested)
-    return Ended(job.id, job.fence, decide(facts, outcome, random.random()), unstarted)
+    return Ended(job.id, job.fence, decide(facts, outcome, random.random()), unstarted, job.queue, job.kind, ran)

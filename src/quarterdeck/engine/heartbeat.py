@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
+from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.tasks import Backoff
 from quarterdeck.store import pool
 from quarterdeck.store.workers import WorkerIdentity, WorkerStore
@@ -49,6 +50,7 @@ class Heartbeat:
         running: Callable[[], int],
         on_beat: Callable[[Beat], None],
         on_lost: Callable[[str], None],
+        meter: Meter,
     ) -> None:
         self._dsn = dsn
         self._make_identity = identity
@@ -56,6 +58,7 @@ class Heartbeat:
         self._running = running
         self._on_beat = on_beat
         self._on_lost = on_lost
+        self._meter = meter
         self._main: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -134,6 +137,7 @@ class Heartbeat:
             except Exception as error:
                 if not pool.is_passing(error):
                     raise
+                self._meter.beat_failed()
                 log.warning("heartbeat.waits", error=str(error) or type(error).__name__)
                 if self._held is not None:
                     self._held.beats = 0

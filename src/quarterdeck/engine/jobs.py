@@ -16,6 +16,7 @@ from quarterdeck.engine.calls import Calls
 from quarterdeck.engine.checker import Checker
 from quarterdeck.engine.fleet import Fleet
 from quarterdeck.engine.handle import JobHandle
+from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.reader import Reader
 from quarterdeck.engine.room import RoomKeeper
 from quarterdeck.engine.stored import Submitted
@@ -42,6 +43,7 @@ class Jobs:
         reader: Reader,
         waiters: Waiters,
         cancel_here: Callable[[uuid.UUID], bool],
+        meter: Meter,
     ) -> None:
         self._store = store
         self._calls = calls
@@ -52,6 +54,7 @@ class Jobs:
         self._reader = reader
         self._waiters = waiters
         self._cancel_here = cancel_here
+        self._meter = meter
 
     async def check(self, body: Submit, *, tenant: str = DEFAULT_TENANT) -> NewJob:
         """Every check of a submit, and nothing stored. Raises SubmitError."""
@@ -76,7 +79,9 @@ class Jobs:
         if idempotency is not None:
             job = msgspec.structs.replace(job, idempotency=idempotency)
         async with self._room.reserve({job.queue: 1}):
-            return await self._submitter.insert(job)
+            submitted = await self._submitter.insert(job)
+        self._meter.submitted(job.queue, job.kind, submitted.how)
+        return submitted
 
     async def submit_by_name(
         self,

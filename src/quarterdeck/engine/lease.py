@@ -42,6 +42,7 @@ class Lease:
         self._worker: str | None = None
         self._lost: str | None = None
         self._beats = 0
+        self._beaten_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._first = asyncio.Event()
 
@@ -55,6 +56,10 @@ class Lease:
             async with asyncio.timeout(timeout):
                 await self._first.wait()
 
+    def age(self) -> float | None:
+        """Seconds since the last confirmed beat was sent; None while there is no lease."""
+        return None if self._worker is None else time.monotonic() - self._beaten_at
+
     def may_rescue(self) -> bool:
         """Whether this process has beaten twice since the database came back."""
         return self._worker is not None and self._beats >= GOOD_BEATS
@@ -65,6 +70,7 @@ class Lease:
         if beat.worker == self._lost:
             return  # already given up here; the heartbeat is about to take a new id
         self._beats = beat.beats
+        self._beaten_at = beat.good_until - self._seconds
         self._disarm()
         left = beat.good_until - time.monotonic() - self._seconds * MARGIN
         self._timer = asyncio.get_running_loop().call_later(max(0.0, left), self.lose, beat.worker)

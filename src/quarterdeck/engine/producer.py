@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from quarterdeck.engine.executor import Executor
 from quarterdeck.engine.holdings import Holdings
+from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.tasks import Backoff, Signal
 from quarterdeck.store import pool
 from quarterdeck.store.attempts import AttemptStore, ClaimedJob
@@ -35,6 +36,7 @@ class Producer:
         executor: Executor,
         holdings: Holdings,
         worker: Callable[[], str | None],
+        meter: Meter,
     ) -> None:
         self.queue = queue
         self._limit = limit
@@ -43,6 +45,7 @@ class Producer:
         self._executor = executor
         self._holdings = holdings
         self._worker = worker
+        self._meter = meter
         self._work = Signal()
         self._room = Signal()
         self._stopping = False
@@ -89,6 +92,7 @@ class Producer:
                 except Exception as error:
                     if not (pool.is_passing(error) or pool.is_conflict(error)):
                         raise
+                    self._meter.database_failed(pool.error_class(error))
                     log.warning("producer.waits", queue=self.queue, error=str(error) or type(error).__name__)
                     await backoff.pause()
 
@@ -97,13 +101,14 @@ class Producer:
         if worker is None:  # no lease just now: the tick wakes us again
             return 0
         self._recalled = False
-        self.claiming_since = time.monotonic()
+        self.claiming_since = began = time.monotonic()
         self._executor.expect(wanted)
         try:
             jobs = await self._attempts.claim_jobs(self.queue, wanted, worker, self._kinds)
         finally:
             self.claiming_since = None
             self._executor.unreserve(wanted)
+        self._meter.statement("claim_jobs", time.monotonic() - began, len(jobs))
         if self._worker() != worker:
             log.warning("claim.came_late", queue=self.queue, jobs=len(jobs))
             return 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 
 from quarterdeck.domain.errors import Unavailable
 from quarterdeck.domain.job import Job
 from quarterdeck.engine.calls import CALL_TIMEOUT
+from quarterdeck.engine.meter import Meter
 from quarterdeck.store import pool
 from quarterdeck.store.jobs import JobStore
 
@@ -22,8 +24,9 @@ class Reader:
     Each group is read after its callers asked, so that everybody sees at least what was committed by then.
     """
 
-    def __init__(self, jobs: JobStore) -> None:
+    def __init__(self, jobs: JobStore, meter: Meter) -> None:
         self._jobs = jobs
+        self._meter = meter
         self._asked: asyncio.Queue[_Request] = asyncio.Queue()
 
     async def get(self, job_id: uuid.UUID, tenant: str) -> Job | None:
@@ -47,15 +50,18 @@ class Reader:
                 await self._read(waiting)
 
     async def _read(self, group: list[_Request]) -> None:
+        began = time.monotonic()
         try:
             found = await self._jobs.get_jobs(list({job_id for job_id, _ in group}))
         except Exception as error:
+            self._meter.database_failed(pool.error_class(error))
             if not (pool.is_passing(error) or pool.is_conflict(error)):
                 raise
             for _, answer in group:
                 if not answer.done():
                     answer.set_exception(Unavailable("the database cannot be reached"))
             return
+        self._meter.statement("get_jobs", time.monotonic() - began, len(found))
         for job_id, answer in group:
             if not answer.done():
                 answer.set_result(found.get(job_id))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from quarterdeck.domain.outcome import Transition
 from quarterdeck.engine.holdings import Holdings
+from quarterdeck.engine.meter import Meter
 from quarterdeck.store import pool
 from quarterdeck.store.attempts import AttemptStore, Ended, Written
 from quarterdeck.telemetry.log import get_logger
@@ -32,6 +33,7 @@ class Reconciler:
         claiming_since: Callable[[], float | None],
         every: float,
         on_written: Callable[[list[Written]], None],
+        meter: Meter,
     ) -> None:
         self._attempts = attempts
         self._holdings = holdings
@@ -39,6 +41,7 @@ class Reconciler:
         self._claiming_since = claiming_since
         self._every = every
         self._on_written = on_written
+        self._meter = meter
         self._suspects: dict[uuid.UUID, int] = {}
         self._looked = 0.0
         self._suspected_worker: str | None = None
@@ -55,6 +58,7 @@ class Reconciler:
             except Exception as error:
                 if not (pool.is_passing(error) or pool.is_conflict(error)):
                     raise
+                self._meter.database_failed(pool.error_class(error))
                 log.warning("reconciler.waits", error=str(error) or type(error).__name__)
 
     async def look(self, worker: str) -> None:
@@ -75,6 +79,7 @@ class Reconciler:
             return
         given_back = await self._attempts.reschedule_jobs(lost)
         log.warning("claims.reconciled", count=len(given_back))
+        self._meter.moved("reconciled", [row.queue for row in given_back])
         self._on_written(given_back)
         unwritten = {ended.id for ended in lost} - {row.id for row in given_back}
         if unwritten:  # somebody asked for their cancel meanwhile

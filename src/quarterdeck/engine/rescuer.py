@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.tasks import Backoff, Signal
 from quarterdeck.store import pool
 from quarterdeck.store.attempts import Written
@@ -28,11 +29,13 @@ class Rescuer:
         may_rescue: Callable[[], bool],
         on_written: Callable[[Sequence[Written]], None],
         on_work: Callable[[set[str]], None],
+        meter: Meter,
     ) -> None:
         self._upkeep = upkeep
         self._may_rescue = may_rescue
         self._on_written = on_written
         self._on_work = on_work
+        self._meter = meter
         self._wanted = Signal()
 
     def wake(self) -> None:
@@ -52,6 +55,7 @@ class Rescuer:
             except Exception as error:
                 if not (pool.is_passing(error) or pool.is_conflict(error)):
                     raise
+                self._meter.database_failed(pool.error_class(error))
                 log.warning("rescuer.waits", error=str(error) or type(error).__name__)
                 await backoff.pause()
 
@@ -60,6 +64,7 @@ class Rescuer:
             log.warning("worker.lost", worker=lost.id, host=lost.host, pid=lost.pid)
         while rescued := await self._upkeep.rescue_jobs(BATCH):
             log.warning("jobs.rescued", count=len(rescued))
+            self._meter.moved("rescued", [row.queue for row in rescued])
             self._on_written(rescued)
             self._on_work({row.queue for row in rescued})
             if len(rescued) < BATCH:

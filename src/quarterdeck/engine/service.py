@@ -28,12 +28,15 @@ from quarterdeck.engine.job_list import JobList
 from quarterdeck.engine.jobs import Jobs
 from quarterdeck.engine.kinds import KindDirectory
 from quarterdeck.engine.lease import Lease
+from quarterdeck.engine.loop_lag import LoopLag
+from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.partitions import Partitions
 from quarterdeck.engine.producer import Producer
 from quarterdeck.engine.producers import Producers
 from quarterdeck.engine.pruner import Pruner
 from quarterdeck.engine.queues import Queues
 from quarterdeck.engine.reader import Reader
+from quarterdeck.engine.readings import Readings
 from quarterdeck.engine.reconciler import Reconciler
 from quarterdeck.engine.registry import Registry
 from quarterdeck.engine.rescuer import Rescuer
@@ -44,6 +47,7 @@ from quarterdeck.engine.tick import Tick
 from quarterdeck.engine.waiters import Waiters
 from quarterdeck.store import pool
 from quarterdeck.store.attempts import AttemptStore, Written
+from quarterdeck.store.depths import DepthStore
 from quarterdeck.store.fleet import FleetStore
 from quarterdeck.store.job_edits import JobEditStore
 from quarterdeck.store.job_list import JobListStore
@@ -79,12 +83,14 @@ class Engine:
         dsn: str,
         resources: Mapping[str, Any],
         version: str,
+        meter: Meter,
     ) -> None:
         self._settings = settings
         self._version = version
+        self._meter = meter
         self._registry = registry
         self._tasks = Tasks(self._on_death)
-        self._calls = Calls()
+        self._calls = Calls(meter)
         store = JobStore(api)
         self._kinds = KindStore(api)
         self._attempts = AttemptStore(work)
@@ -105,11 +111,14 @@ class Engine:
             running=lambda: self._executor.running,
             on_beat=self._lease.beat,
             on_lost=self._lease.lose,
+            meter=meter,
         )
         self._waiters = Waiters(store)
-        self._reader = Reader(store)
+        self._reader = Reader(store, meter)
         self._pruner = Pruner(store)
-        self._completer = Completer(self._attempts, self._upkeep, self._holdings, self._on_written)
+        self._completer = Completer(
+            self._attempts, self._upkeep, self._holdings, self._on_written, clock=self.clock, meter=meter
+        )
         self._executor = Executor(
             settings.concurrency if self._runs else 0,
             registry=registry,
@@ -118,10 +127,11 @@ class Engine:
             clock=self.clock,
             resources=resources,
             submit=lambda kind, args=None, **options: self.jobs.submit_by_name(kind, args, **options),
+            meter=meter,
         )
         self._producers = Producers(parse_queues(settings.queues), self._make_producer, self._tasks, enabled=self._runs)
         self._executor.hungry = self._producers.feed
-        self._rescuer = Rescuer(self._upkeep, self._lease.may_rescue, self._on_written, self._producers.wake)
+        self._rescuer = Rescuer(self._upkeep, self._lease.may_rescue, self._on_written, self._producers.wake, meter)
         self._tick = Tick(
             self._upkeep,
             self._lease.worker,
@@ -130,6 +140,7 @@ class Engine:
             on_cancel=self._executor.cancel,
             on_lapsed=self._rescuer.wake,
             on_written=self._on_written,
+            meter=meter,
         )
         self._reconciler = Reconciler(
             self._attempts,
@@ -138,6 +149,7 @@ class Engine:
             claiming_since=self._producers.claiming_since,
             every=settings.lease / BEATS_PER_LEASE,
             on_written=self._on_written,
+            meter=meter,
         )
         self._submitter = Submitter(
             store,
@@ -147,6 +159,7 @@ class Engine:
             lanes=self._producers,
             worker=self._lease.worker,
             due=lambda job: self._tick.expect(job.run_at),
+            meter=meter,
         )
         room = RoomKeeper(QueueStore(api), calls=self._calls)
         self._tick.on_bounded = room.see
@@ -181,6 +194,16 @@ class Engine:
             reader=self._reader,
             waiters=self._waiters,
             cancel_here=self._executor.cancel,
+            meter=meter,
+        )
+        self.readings = Readings(
+            DepthStore(api),
+            calls=self._calls,
+            executor=self._executor,
+            submitter=self._submitter,
+            completer=self._completer,
+            lease=self._lease,
+            pools={"api": api, "engine": work},
         )
 
     # Life
@@ -200,6 +223,7 @@ class Engine:
             ("reader", self._reader),
             ("partitions", Partitions(self._upkeep)),
             ("pruner", self._pruner),
+            ("loop lag", LoopLag(self._meter)),
         ):
             self._tasks.spawn(name, part.run())
         if self._runs:
@@ -337,6 +361,7 @@ class Engine:
             executor=self._executor,
             holdings=self._holdings,
             worker=self._lease.worker,
+            meter=self._meter,
         )
 
     def _identity(self) -> WorkerIdentity:

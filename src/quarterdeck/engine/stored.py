@@ -9,6 +9,7 @@ import msgspec
 from quarterdeck.domain.errors import IdempotencyMismatch, Unavailable
 from quarterdeck.domain.job import IdempotencyKey, Job, NewJob
 from quarterdeck.domain.state import State
+from quarterdeck.engine.meter import How
 from quarterdeck.store.attempts import ClaimedJob
 from quarterdeck.store.jobs import Answer, Inserted
 
@@ -19,6 +20,13 @@ class Submitted(msgspec.Struct, frozen=True):
     job: Job
     duplicate: bool = False
     replayed: bool = False
+
+    @property
+    def how(self) -> How:
+        """What it is counted as."""
+        if self.duplicate or self.replayed:
+            return "duplicate"
+        return "handed_off" if self.job.state is State.RUNNING else "stored"
 
 
 def replay(key: IdempotencyKey, answer: tuple[bytes, uuid.UUID, Answer]) -> Submitted:
@@ -65,5 +73,16 @@ def as_job(new: NewJob, fact: Inserted) -> Job:
 def claimed_from(new: NewJob, job: Job) -> ClaimedJob:
     """The job as an executor takes it, where the insert handed it off."""
     return ClaimedJob(
-        new.id, 1, new.kind, new.queue, new.args, 1, new.max_attempts, new.timeout, new.retry, new.tenant, lambda: job
+        new.id,
+        1,
+        new.kind,
+        new.queue,
+        new.args,
+        1,
+        new.max_attempts,
+        new.timeout,
+        new.retry,
+        new.tenant,
+        job.run_at,
+        lambda: job,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -22,6 +23,7 @@ from quarterdeck.domain.state import State
 from quarterdeck.engine.calls import CALL_TIMEOUT, Calls
 from quarterdeck.engine.executor import Executor
 from quarterdeck.engine.holdings import Holdings
+from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.stored import Submitted, as_job, claimed_from, replay
 from quarterdeck.engine.tasks import Backoff
 from quarterdeck.store import pool
@@ -70,6 +72,7 @@ class Submitter:
         lanes: Lanes,
         worker: Callable[[], str | None],
         due: Callable[[Job], None],
+        meter: Meter,
     ) -> None:
         self._jobs = jobs
         self._calls = calls
@@ -78,6 +81,7 @@ class Submitter:
         self._lanes = lanes
         self._worker = worker
         self._due = due
+        self._meter = meter
         self._intake: asyncio.Queue[_Request] = asyncio.Queue(INTAKE)
         self._postponed: list[_Request] = []
         self._keys_in_flight: set[IdempotencyKey] = set()
@@ -133,6 +137,11 @@ class Submitter:
         stored = as_job(job, outcome)
         self._announce(stored)
         return Submitted(stored)
+
+    @property
+    def waiting(self) -> int:
+        """How many submits wait for the insert before theirs."""
+        return self._intake.qsize()
 
     def stop_hand_off(self) -> None:
         """From now on jobs are only stored, for others to run."""
@@ -190,9 +199,12 @@ class Submitter:
                         return
                 worker = self._worker()
                 marks, reserved = self._offers(group, worker)
+                began = time.monotonic()
                 inserted = await self._jobs.insert_jobs([request.job for request in group], marks, worker)
+                self._meter.statement("insert_jobs", time.monotonic() - began, len(group))
                 await self._answer(group, inserted)
             except Exception as error:  # noqa: BLE001 - nobody but the caller of each job is to hear of it
+                self._meter.database_failed(pool.error_class(error))
                 if pool.is_conflict(error):
                     pass
                 elif pool.is_passing(error):

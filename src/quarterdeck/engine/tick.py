@@ -8,6 +8,7 @@ import random
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 
+from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.tasks import Backoff, Signal
 from quarterdeck.store import pool
 from quarterdeck.store.attempts import Written
@@ -37,6 +38,7 @@ class Tick:
         on_cancel: Callable[[uuid.UUID], object],
         on_lapsed: Callable[[], None],
         on_written: Callable[[Sequence[Written]], None],
+        meter: Meter,
     ) -> None:
         self._upkeep = upkeep
         self._worker = worker
@@ -45,6 +47,7 @@ class Tick:
         self._on_cancel = on_cancel
         self._on_lapsed = on_lapsed
         self._on_written = on_written
+        self._meter = meter
         self.on_bounded: Callable[[Iterable[str]], None] = lambda _: None
         self._sooner = Signal()
         self._next_due: dt.datetime | None = None
@@ -65,6 +68,7 @@ class Tick:
             except Exception as error:
                 if not (pool.is_passing(error) or pool.is_conflict(error)):
                     raise
+                self._meter.database_failed(pool.error_class(error))
                 log.warning("tick.waits", error=str(error) or type(error).__name__)
                 await backoff.pause()
                 continue
@@ -95,7 +99,10 @@ class Tick:
             promoted = await self._upkeep.promote_jobs(BATCH)
             # Jobs that another process holds locked are its to promote: the next look is the usual one.
             self._next_due = look.now if len(promoted) == BATCH else None
+            self._meter.moved("promoted", [row.queue for row in promoted])
             self._on_written(promoted)
             self._on_work({row.queue for row in promoted})
         if look.expired:
-            self._on_written(await self._upkeep.expire_jobs(BATCH))
+            expired = await self._upkeep.expire_jobs(BATCH)
+            self._meter.moved("expired", [row.queue for row in expired])
+            self._on_written(expired)

@@ -31,6 +31,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     timeout: float | None
     retry: dict[str, Any] | None
     tenant: str
+    run_at: dt.datetime
     job: Callable[[], Job]
 
 
@@ -54,12 +55,18 @@ class Fate(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """An attempt's end, to be written: the fence it ran under and what it makes of the job."""
+    """An attempt's end, to be written: the fence it ran under and what it makes of the job.
+
+    `queue`, `kind` and `ran`, the seconds that its handler ran, are for the metrics; empty where nobody knows them.
+    """
 
     id: uuid.UUID
     fence: int
     transition: Transition
     unstarted: bool = False
+    queue: str = ""
+    kind: str = ""
+    ran: float | None = None
 
 
 class AttemptStore:
@@ -139,6 +146,7 @@ def claimed(row: asyncpg.Record) -> ClaimedJob:
         row["timeout"],
         row["retry"],
         row["tenant"],
+        row["run_at"],
         partial(job_of, row),
     )
 

@@ -140,6 +140,17 @@ def is_data_error(error: BaseException) -> bool:
     return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(("22", "23", "54"))
 
 
+def error_class(error: BaseException) -> str:
+    """What sort of failure it is, for counting: its class of SQLSTATE, `timeout`, `connection`, `driver` or `other`."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "XX000")[:2]
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, OSError | EOFError):
+        return "connection"
+    return "driver" if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError) else "other"
+
+
 def is_missing_partition(error: BaseException) -> bool:
     """Whether a row found no partition (SQLSTATE 23514 without a constraint's name)."""
     return isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name

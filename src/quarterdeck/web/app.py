@@ -6,7 +6,7 @@ from typing import cast
 
 import quart
 
-from quarterdeck.web import health, index, job_edits, job_list, jobs, kinds, problem_pages, queues, workers
+from quarterdeck.web import health, index, job_edits, job_list, jobs, kinds, metrics, problem_pages, queues, workers
 from quarterdeck.web.auth import access_of
 from quarterdeck.web.body import LIMIT, Request
 from quarterdeck.web.endpoint import mount, problem_response
@@ -24,6 +24,7 @@ ENDPOINTS = with_reference(
         *kinds.ENDPOINTS,
         *workers.ENDPOINTS,
         *health.ENDPOINTS,
+        *metrics.ENDPOINTS,
         *problem_pages.ENDPOINTS,
     )
 )
@@ -70,5 +71,6 @@ def create_app(service: Service) -> quart.Quart:
         await cast("Request", quart.request).settle()
         return response
 
-    app.asgi_app = Gate(app.asgi_app, access_of(service.settings))  # type: ignore[method-assign, assignment, arg-type]
+    gate = Gate(app.asgi_app, access_of(service.settings), service.metrics.answered)  # type: ignore[arg-type]
+    app.asgi_app = gate  # type: ignore[method-assign, assignment]
     return app

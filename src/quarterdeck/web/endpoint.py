@@ -16,6 +16,7 @@ import quart
 from msgspec.inspect import ListType, type_info
 
 from quarterdeck.domain.jsonvalue import locate
+from quarterdeck.telemetry.requests import record_of
 from quarterdeck.web import strictjson
 from quarterdeck.web.auth import PRINCIPAL, Principal
 from quarterdeck.web.body import LIMIT, Request
@@ -141,7 +142,7 @@ def mount(app: quart.Quart | quart.Blueprint, endpoints: Iterable[Endpoint], ser
         app.add_url_rule(
             _rule(path),
             f"options {path.replace('.', ' ')}",
-            _options(", ".join(sorted(allowed))),
+            _options(path, ", ".join(sorted(allowed))),
             methods=["OPTIONS"],
             provide_automatic_options=False,
         )
@@ -159,13 +160,21 @@ def problem_response(refusal: Refusal) -> quart.Response:
 
 def _view(each: Endpoint, service: Service) -> Callable[..., Awaitable[quart.Response]]:
     async def view(**values: str) -> quart.Response:
+        _note_route(each.path)
         return await each.answer(service, cast("Request", quart.request), list(values.values()))
 
     return view
 
 
-def _options(allowed: str) -> Callable[..., Awaitable[quart.Response]]:
+def _note_route(path: str) -> None:
+    record = record_of(quart.request.scope)
+    if record is not None:
+        record.route = path
+
+
+def _options(path: str, allowed: str) -> Callable[..., Awaitable[quart.Response]]:
     async def view(**_values: str) -> quart.Response:
+        _note_route(path)
         response = quart.Response(b"", 204, {"Allow": allowed})
         del response.headers["Content-Type"]
         return response

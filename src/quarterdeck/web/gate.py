@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from quarterdeck.telemetry.log import get_logger
+from quarterdeck.telemetry.requests import RECORD, RequestRecord
 from quarterdeck.web.auth import PRINCIPAL, Access, header
 from quarterdeck.web.body import LIMIT, READ_AWAY, SETTLE_TIMEOUT
 from quarterdeck.web.problems import BAD_REQUEST, Refusal, refusal_of
@@ -23,6 +25,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Observe = Callable[[str, str | None, int | None, float], None]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _STARTS = frozenset({"http.response.start", "websocket.http.response.start"})
@@ -39,21 +42,33 @@ _HEADERS = (
 class Gate:
     """An ASGI application in front of another: request ids, who may pass, headers of safety, failures as problems."""
 
-    def __init__(self, app: Application, access: Access) -> None:
+    def __init__(self, app: Application, access: Access, observe: Observe | None = None) -> None:
+        """`observe` hears of every answer: its method, route, status and how many seconds it took."""
         self._app = app
         self._access = access
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a connection."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
-        answer = _Answer(send, request_id)
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        # In the server's own scope, where its log finds it.
+        record = scope[RECORD] = RequestRecord(_request_id(scope))
+        began = time.monotonic()
+        try:
+            await self._serve(scope, receive, _Answer(send, record), record)
+        finally:
+            if self._observe is not None:
+                method = scope.get("method", "WEBSOCKET")
+                self._observe(method, record.route, record.status, time.monotonic() - began)
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer, record: RequestRecord) -> None:
+        with structlog.contextvars.bound_contextvars(request_id=record.id):
             try:
                 scope = _in_origin_form(scope)
                 principal = self._access.admit(scope)
+                record.principal = principal.name
                 _require_path(scope)
                 await self._app({**scope, PRINCIPAL: principal}, receive, answer.send)
             except Refusal as refusal:
@@ -69,9 +84,9 @@ class Gate:
 class _Answer:
     """The way out: adds the headers that an answer does not have."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, record: RequestRecord) -> None:
         self._send = send
-        self._request_id = request_id
+        self._record = record
         self.started = False
 
     async def send(self, message: Message) -> None:
@@ -79,7 +94,9 @@ class _Answer:
             headers = list(message.get("headers", []))
             present = {name.lower() for name, _ in headers}
             headers += [pair for pair in _HEADERS if pair[0] not in present]
-            message = {**message, "headers": [*headers, (b"x-request-id", self._request_id.encode())]}
+            message = {**message, "headers": [*headers, (b"x-request-id", self._record.id.encode())]}
+            self._record.status = message["status"]
+        self._record.bytes += len(message.get("body") or b"")
         # Also a socket that was accepted or closed is one that was answered.
         self.started = True
         await self._send(message)

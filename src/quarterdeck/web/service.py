@@ -6,6 +6,7 @@ from typing import Protocol
 
 from quarterdeck.config import Settings
 from quarterdeck.engine.service import Engine
+from quarterdeck.telemetry.metrics import Format, Metrics
 
 
 class Service(Protocol):
@@ -26,6 +27,13 @@ class Service(Protocol):
     @property
     def draining(self) -> bool:
         """Whether a stop has begun."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """What this process counts."""
+
+    async def metrics_text(self, format: Format) -> bytes:  # noqa: A002 - what it is
+        """All metrics as text."""
 
     async def start(self) -> None:
         """Starts everything; returns as soon as requests can be answered."""

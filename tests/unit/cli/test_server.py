@@ -8,6 +8,7 @@ import pytest
 from quarterdeck.cli import server
 from quarterdeck.cli.server import RequestLogger, load_config
 from quarterdeck.config import ConfigError
+from quarterdeck.telemetry.requests import RECORD, RequestRecord
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -118,6 +119,24 @@ async def test_a_request_is_logged_as_an_event_without_its_query(caplog):
         assert field in first
     assert "status=None" in second
     assert "secret" not in first
+
+
+async def test_what_the_service_knows_of_a_request_is_logged_with_it(caplog):
+    caplog.set_level(logging.INFO)
+    config = load_config(write('accesslog = "-"'))
+    record = RequestRecord("request-7", principal="ann", route="/v1/jobs/{id}", status=200, bytes=512)
+    scope = request(path="/v1/jobs/7", headers=[(b"authorization", b"Bearer secret")], **{RECORD: record})
+    await config.log.access(scope, {"status": 200, "headers": []}, 0.1)
+    (line,) = [record.getMessage() for record in caplog.records]
+    for field in (
+        "request_id='request-7'",
+        "route='/v1/jobs/{id}'",
+        "path='/v1/jobs/7'",
+        "bytes=512",
+        "principal='ann'",
+    ):
+        assert field in line
+    assert "secret" not in line
 
 
 async def test_requests_are_not_logged_where_the_file_does_not_ask_for_it(caplog):
