@@ -9,6 +9,7 @@ QuarterdeckError
 ├── QueueFull                 the queue holds as many jobs as its max_depth allows
 ├── InvalidSettings           settings of a queue that break a rule, each with a pointer
 ├── JobNotFound               no job of that id for this caller
+│   └── JobGone               it is older than the history that is kept
 ├── JobConflict               the job's state does not allow what was asked; `conflict` says why
 ├── PreconditionFailed        the job is not in the version that the caller knows
 ├── JobFailed                 the job ended without a result
@@ -91,6 +92,10 @@ class InvalidSettings(QuarterdeckError):
 
 class JobNotFound(QuarterdeckError):
     """No job of that id exists for this caller."""
+
+
+class JobGone(JobNotFound):
+    """If there was a job of that id, it is older than the history that is kept."""
 
 
 class Conflict(StrEnum):

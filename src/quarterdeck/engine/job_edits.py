@@ -14,7 +14,6 @@ from quarterdeck.domain.errors import (
     Conflict,
     InvalidSubmit,
     JobConflict,
-    JobNotFound,
     PreconditionFailed,
     Unavailable,
 )
@@ -67,8 +66,8 @@ class JobEdits:
             if edited is not None:
                 if edited.refusal is not None:
                     raise _refused(job_id, edited.refusal)
-                return self._told(edited) or await self._found(job_id, tenant)
-            job = await self._found(job_id, tenant)
+                return self._told(edited) or await self._reader.get(job_id, tenant)
+            job = await self._reader.get(job_id, tenant)
             if job.terminal:
                 raise _ended(job, "it cannot be changed any more")
         raise _too_fast()
@@ -83,7 +82,7 @@ class JobEdits:
                     raise JobConflict(Conflict.UNIQUE_KEY_TAKEN, f"job {job_id} cannot run again: {_KEY_TAKEN}")
                 self._work([retried.job.queue])
                 return retried.job
-            job = await self._found(job_id, tenant)
+            job = await self._reader.get(job_id, tenant)
             if job.state is State.RUNNING:
                 raise JobConflict(Conflict.RUNNING, f"job {job_id} runs already", job.state)
             if job.state in (State.AVAILABLE, State.PENDING):
@@ -96,7 +95,7 @@ class JobEdits:
         for _ in range(TRIES):
             if await self._calls.call(self._store.delete_job(job_id, tenant)):
                 return
-            job = await self._found(job_id, tenant)
+            job = await self._reader.get(job_id, tenant)
             if not job.terminal:
                 conflict = Conflict.RUNNING if job.state is State.RUNNING else Conflict.WAITING
                 raise JobConflict(conflict, f"job {job_id} is {job.state.value}: cancel it first", job.state)
@@ -105,7 +104,7 @@ class JobEdits:
     async def _check_args(self, job_id: uuid.UUID, edit: Edit, tenant: str) -> None:
         if edit.args is msgspec.UNSET:
             return
-        handler = self._registry.get((await self._found(job_id, tenant)).kind)
+        handler = self._registry.get((await self._reader.get(job_id, tenant)).kind)
         if handler is not None:
             try:
                 handler.bind(edit.args)
@@ -118,12 +117,6 @@ class JobEdits:
             self._work([job.queue])
         elif job is not None and job.state in (State.SCHEDULED, State.RETRYABLE):
             self._due(job.run_at)
-        return job
-
-    async def _found(self, job_id: uuid.UUID, tenant: str) -> Job:
-        job = await self._reader.get(job_id, tenant)
-        if job is None:
-            raise JobNotFound(f"there is no job {job_id}")
         return job
 
 

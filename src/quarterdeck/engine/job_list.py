@@ -7,7 +7,6 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from quarterdeck.domain.errors import JobNotFound
 from quarterdeck.domain.job import DEFAULT_TENANT, Job
 from quarterdeck.domain.listing import DEFAULT_LIMIT, Bookmarks, JobFilter
 from quarterdeck.engine.calls import Calls
@@ -64,8 +63,6 @@ class JobList:
         bookmarks = Bookmarks("events", tenant, job_id, event)
         before = None if cursor is None else bookmarks.position(cursor)
         job = await self._reader.get(job_id, tenant)
-        if job is None:
-            raise JobNotFound(f"there is no job {job_id}")
         return _items(
             await self._calls.call(self._store.list_events(job_id, job.queue, event, limit, before)), bookmarks
         )

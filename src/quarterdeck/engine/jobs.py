@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.domain.errors import Draining, JobNotFound, Unavailable
+from quarterdeck.domain.errors import Draining, Unavailable
 from quarterdeck.domain.job import DEFAULT_TENANT, IdempotencyKey, Job, NewJob
 from quarterdeck.domain.state import TERMINAL, State
 from quarterdeck.domain.submission import Submit, parse
@@ -101,8 +101,6 @@ class Jobs:
         """The job as it is now. Raises JobNotFound."""
         self._calls.require_open()
         job = await self._reader.get(job_id, tenant)
-        if job is None:
-            raise JobNotFound(f"there is no job {job_id}")
         await self._fleet.look([job])
         return self._fleet.present(job)
 

@@ -6,8 +6,9 @@ import asyncio
 import time
 import uuid
 
-from quarterdeck.domain.errors import Unavailable
+from quarterdeck.domain.errors import JobNotFound, Unavailable
 from quarterdeck.domain.job import Job
+from quarterdeck.engine.absence import Absence
 from quarterdeck.engine.calls import CALL_TIMEOUT
 from quarterdeck.engine.meter import Meter
 from quarterdeck.store import pool
@@ -24,13 +25,14 @@ class Reader:
     Each group is read after its callers asked, so that everybody sees at least what was committed by then.
     """
 
-    def __init__(self, jobs: JobStore, meter: Meter) -> None:
+    def __init__(self, jobs: JobStore, absence: Absence, meter: Meter) -> None:
         self._jobs = jobs
+        self._absence = absence
         self._meter = meter
         self._asked: asyncio.Queue[_Request] = asyncio.Queue()
 
-    async def get(self, job_id: uuid.UUID, tenant: str) -> Job | None:
-        """The job of that id, if the tenant has one. Raises Unavailable."""
+    async def get(self, job_id: uuid.UUID, tenant: str) -> Job:
+        """The tenant's job of that id. Raises JobNotFound, Unavailable."""
         answer: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
         self._asked.put_nowait((job_id, answer))
         try:
@@ -38,7 +40,11 @@ class Reader:
                 job = await answer
         except TimeoutError:
             raise Unavailable("the database did not answer in time") from None
-        return job if job is not None and job.tenant == tenant else None
+        if job is None:
+            raise await self._absence.error(job_id)
+        if job.tenant != tenant:
+            raise JobNotFound(f"there is no job {job_id}")
+        return job
 
     async def run(self) -> None:
         """The loop."""

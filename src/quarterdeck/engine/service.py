@@ -15,6 +15,7 @@ from quarterdeck.config import Settings, parse_queues
 from quarterdeck.domain.errors import Unavailable
 from quarterdeck.domain.job import IdSource
 from quarterdeck.domain.state import TERMINAL, State
+from quarterdeck.engine.absence import Absence
 from quarterdeck.engine.attempt import ABANDON_AFTER, Stop
 from quarterdeck.engine.calls import Calls
 from quarterdeck.engine.checker import Checker
@@ -114,7 +115,7 @@ class Engine:
             meter=meter,
         )
         self._waiters = Waiters(store)
-        self._reader = Reader(store, meter)
+        self._reader = Reader(store, Absence(self._upkeep, self._calls), meter)
         self._pruner = Pruner(store)
         self._completer = Completer(
             self._attempts, self._upkeep, self._holdings, self._on_written, clock=self.clock, meter=meter

@@ -24,6 +24,13 @@ class Look(msgspec.Struct, frozen=True):
     bounded: list[str]
 
 
+class KeptHistory(msgspec.Struct, frozen=True):
+    """From when there can be jobs at all, and the first day (UTC) whose history is kept."""
+
+    installed: dt.datetime
+    oldest: dt.datetime | None
+
+
 class LostWorker(msgspec.Struct, frozen=True):
     """A worker whose lease was over."""
 
@@ -58,6 +65,11 @@ class UpkeepStore:
     async def rescue_jobs(self, limit: int) -> list[Written]:
         """Takes back up to `limit` orphans."""
         return [written(row) for row in await fetch(self._pool, "rescue_jobs", limit)]
+
+    async def kept_history(self) -> KeptHistory:
+        """Which days' jobs can be found."""
+        (row,) = await fetch(self._pool, "kept_history")
+        return KeptHistory(**dict(row))
 
     async def ensure_partitions(self) -> int:
         """Makes missing partitions of the coming 14 days; returns how many tables it made."""

@@ -15,6 +15,7 @@ from quarterdeck.web.problems import (
     BODY_TOO_LARGE,
     INVALID,
     JOB_ENDED,
+    JOB_GONE,
     JOB_RUNNING,
     JOB_STARTED,
     JOB_WAITING,
@@ -42,6 +43,7 @@ _EACH = re.compile(_TAG)
     problems=(
         MALFORMED_JSON,
         NOT_FOUND,
+        JOB_GONE,
         REQUEST_TIMEOUT,
         JOB_RUNNING,
         JOB_ENDED,
@@ -66,7 +68,7 @@ async def update_job(call: Call, job_id: uuid.UUID, body: Edit) -> quart.Respons
     "/v1/jobs/{id}/retry",
     summary="Run a job again, or now",
     responses={200: JobBody},
-    problems=(NOT_FOUND, JOB_RUNNING, JOB_WAITING, UNIQUE_KEY_TAKEN),
+    problems=(NOT_FOUND, JOB_GONE, JOB_RUNNING, JOB_WAITING, UNIQUE_KEY_TAKEN),
 )
 async def retry_job(call: Call, job_id: uuid.UUID) -> quart.Response:
     """200 with the job, available now: an ended one as a new generation, a scheduled or retryable one as it was."""
@@ -78,7 +80,7 @@ async def retry_job(call: Call, job_id: uuid.UUID) -> quart.Response:
     "/v1/jobs/{id}",
     summary="Forget an ended job",
     responses={204: None},
-    problems=(NOT_FOUND, JOB_RUNNING, JOB_WAITING),
+    problems=(NOT_FOUND, JOB_GONE, JOB_RUNNING, JOB_WAITING),
 )
 async def delete_job(call: Call, job_id: uuid.UUID) -> quart.Response:
     """204: the job, its logs and its outputs are gone."""

@@ -18,7 +18,7 @@ from quarterdeck.engine.job_list import Items
 from quarterdeck.store.job_list import JobEvent
 from quarterdeck.web import strictjson
 from quarterdeck.web.endpoint import Call, endpoint, json_response
-from quarterdeck.web.problems import NOT_FOUND, Refusal
+from quarterdeck.web.problems import JOB_GONE, NOT_FOUND, Refusal
 from quarterdeck.web.schemas import JobBody, job_body
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)]
@@ -101,7 +101,9 @@ async def list_jobs(call: Call, query: JobsQuery) -> quart.Response:
     return json_response(200, JobPage([job_body(engine.fleet.present(job)) for job in page.items], page.next))
 
 
-@endpoint("GET", "/v1/jobs/{id}/logs", summary="List a job's log", responses={200: LogPage}, problems=(NOT_FOUND,))
+@endpoint(
+    "GET", "/v1/jobs/{id}/logs", summary="List a job's log", responses={200: LogPage}, problems=(NOT_FOUND, JOB_GONE)
+)
 async def list_logs(call: Call, job_id: uuid.UUID, query: PageQuery) -> quart.Response:
     """200 with what its handler logged, newest first."""
     page = await _events(call, job_id, "log", query)
@@ -114,7 +116,7 @@ async def list_logs(call: Call, job_id: uuid.UUID, query: PageQuery) -> quart.Re
     "/v1/jobs/{id}/outputs",
     summary="List a job's outputs",
     responses={200: OutputPage},
-    problems=(NOT_FOUND,),
+    problems=(NOT_FOUND, JOB_GONE),
 )
 async def list_outputs(call: Call, job_id: uuid.UUID, query: PageQuery) -> quart.Response:
     """200 with what its handler put out, newest first."""

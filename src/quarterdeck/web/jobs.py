@@ -24,6 +24,7 @@ from quarterdeck.web.problems import (
     INVALID,
     JOB_CANCELLED,
     JOB_DISCARDED,
+    JOB_GONE,
     MALFORMED_JSON,
     NOT_FOUND,
     QUEUE_FULL,
@@ -95,7 +96,9 @@ async def submit_job(call: Call, body: Submit, query: SubmitQuery) -> quart.Resp
     return json_response(200 if submitted.duplicate or job.terminal else 202, job_body(job), headers)
 
 
-@endpoint("GET", "/v1/jobs/{id}", summary="Look a job up", responses={200: JobBody, 304: None}, problems=(NOT_FOUND,))
+@endpoint(
+    "GET", "/v1/jobs/{id}", summary="Look a job up", responses={200: JobBody, 304: None}, problems=(NOT_FOUND, JOB_GONE)
+)
 async def get_job(call: Call, job_id: uuid.UUID) -> quart.Response:
     """200 with the job, or 304 where `If-None-Match` has its ETag.
 
@@ -125,7 +128,7 @@ async def get_job(call: Call, job_id: uuid.UUID) -> quart.Response:
     "/v1/jobs/{id}/result",
     summary="Take a job's result",
     responses={200: Any, 202: JobBody},
-    problems=(NOT_FOUND, JOB_CANCELLED, JOB_DISCARDED),
+    problems=(NOT_FOUND, JOB_GONE, JOB_CANCELLED, JOB_DISCARDED),
 )
 async def get_result(call: Call, job_id: uuid.UUID) -> quart.Response:
     """200 with the bare result; 202 with the job while it has not ended. `Prefer: wait=N` holds the answer."""
@@ -156,7 +159,7 @@ async def get_result(call: Call, job_id: uuid.UUID) -> quart.Response:
     "/v1/jobs/{id}/cancel",
     summary="Cancel a job",
     responses={200: JobBody, 202: JobBody},
-    problems=(NOT_FOUND,),
+    problems=(NOT_FOUND, JOB_GONE),
 )
 async def cancel_job(call: Call, job_id: uuid.UUID) -> quart.Response:
     """200 with the cancelled job, or one that had ended unchanged; 202 where a running one was asked to stop."""

@@ -52,7 +52,7 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "not-found": Advice(
         meaning="There is nothing at this path, or nothing of this id or name that the caller may see.",
-        cause="A misspelt path, an id that is no UUID, a job that was deleted or pruned, or one of another tenant.",
+        cause="A misspelt path, an id that is no UUID, a job that was deleted, or one of another tenant.",
         remedy="Check the path and the id; ids come from the answer to the submit and from lists.",
         example="no job 0193b5c0-0000-7000-8000-000000000000",
     ),
@@ -127,6 +127,12 @@ ADVICE: Mapping[str, Advice] = {
         cause="A key was made from something that two different requests have in common.",
         remedy="Use one key for one request: a new random one for each thing to be done, kept while it is tried again.",
         example="The key was used with another body",
+    ),
+    "job-gone": Advice(
+        meaning="If there was a job of this id, it is older than the history that is kept.",
+        cause="History is dropped a day at a time, and the id is of a day that was dropped.",
+        remedy="Take what you need of a result while it is kept.",
+        example="the history of 2026-03-01 and later is kept; job 019c5972-7800-7000-8000-000000000000 is older",
     ),
     "precondition-failed": Advice(
         meaning="The job has changed: its ETag is not the one that If-Match asks for.",

@@ -17,6 +17,7 @@ from quarterdeck.domain.errors import (
     InvalidSettings,
     InvalidSubmit,
     JobConflict,
+    JobGone,
     JobNotFound,
     PreconditionFailed,
     QueueFull,
@@ -58,6 +59,7 @@ JOB_ENDED = Family("job-ended", 409, "The job has ended")
 JOB_WAITING = Family("job-waiting", 409, "The job is waiting")
 JOB_STARTED = Family("job-started", 409, "The job has started once, and its queue is fixed")
 UNIQUE_KEY_TAKEN = Family("unique-key-taken", 409, "Another job has the unique key now")
+JOB_GONE = Family("job-gone", 410, "The job is older than the history that is kept")
 PRECONDITION_FAILED = Family("precondition-failed", 412, "The job is not in the version that If-Match names")
 BODY_TOO_LARGE = Family("body-too-large", 413, "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = Family("unsupported-media-type", 415, "The body has the wrong media type")
@@ -87,6 +89,7 @@ CATALOGUE = (
     JOB_WAITING,
     JOB_STARTED,
     UNIQUE_KEY_TAKEN,
+    JOB_GONE,
     PRECONDITION_FAILED,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
@@ -108,6 +111,7 @@ _BY_STATUS = {
 
 _BY_TYPE: dict[type[Exception], Family] = {
     JobNotFound: NOT_FOUND,
+    JobGone: JOB_GONE,
     IdempotencyMismatch: IDEMPOTENCY_MISMATCH,
     PreconditionFailed: PRECONDITION_FAILED,
     InvalidListing: BAD_QUERY,
