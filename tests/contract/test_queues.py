@@ -208,6 +208,24 @@ async def test_a_full_queue_refuses_submits_and_says_when_to_try_again(client):
     assert (await client.submit("hold", queue="a")).status == 202
 
 
+async def test_a_full_queue_still_answers_who_asks_again_with_a_key(client):
+    await patch(client, "a", paused=True, max_depth=2)
+    key = {"Idempotency-Key": "k"}
+    first = await client.submit("hold", queue="a", headers=key)
+    unique = await client.submit("hold", queue="a", unique=True)
+    assert (first.status, unique.status) == (202, 202)
+
+    again = await client.submit("hold", queue="a", headers=key)
+    assert (again.status, again.body, again.headers["Idempotent-Replayed"]) == (202, first.body, "true")
+    found = await client.submit("hold", queue="a", unique=True)
+    assert (found.status, found.json["id"], found.headers["Quarterdeck-Duplicate"]) == (200, unique.json["id"], "true")
+
+    other_body = await client.submit("hold", queue="a", priority=1, headers=key)
+    other_body.problem(422, "idempotency-mismatch")
+    for options in ({"unique": {"key": "other"}}, {"headers": {"Idempotency-Key": "other"}}):
+        (await client.submit("hold", queue="a", **options)).problem(429, "queue-full")
+
+
 # Kinds and workers
 
 

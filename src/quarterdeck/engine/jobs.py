@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.domain.errors import Draining, Unavailable
+from quarterdeck.domain.errors import Draining, QueueFull, Unavailable
 from quarterdeck.domain.job import DEFAULT_TENANT, IdempotencyKey, Job, NewJob
 from quarterdeck.domain.state import TERMINAL, State
 from quarterdeck.domain.submission import Submit, parse
@@ -19,7 +19,7 @@ from quarterdeck.engine.handle import JobHandle
 from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.reader import Reader
 from quarterdeck.engine.room import RoomKeeper
-from quarterdeck.engine.stored import Submitted
+from quarterdeck.engine.stored import Submitted, replay
 from quarterdeck.engine.submitter import Submitter
 from quarterdeck.engine.waiters import Waiters
 from quarterdeck.store.jobs import JobStore
@@ -78,10 +78,28 @@ class Jobs:
         job = await self._checker.check(body, tenant=tenant, parent=parent, traceparent=traceparent)
         if idempotency is not None:
             job = msgspec.structs.replace(job, idempotency=idempotency)
-        async with self._room.reserve({job.queue: 1}):
-            submitted = await self._submitter.insert(job)
+        try:
+            async with self._room.reserve({job.queue: 1}):
+                submitted = await self._submitter.insert(job)
+        except QueueFull:
+            earlier = await self._calls.call(self._earlier(job))
+            if earlier is None:
+                raise
+            submitted = earlier
         self._meter.submitted(job.queue, job.kind, submitted.how)
         return submitted
+
+    async def _earlier(self, job: NewJob) -> Submitted | None:
+        """What an earlier submit with a key of this one made: to find that takes no room in a queue."""
+        if job.idempotency is not None:
+            answer = await self._store.find_answer(job.idempotency)
+            if answer is not None:
+                return replay(job.idempotency, answer)
+        if job.unique_key is not None:
+            for holder in (await self._store.find_unique([job])).values():
+                found = await self._store.get_jobs([holder])
+                return Submitted(found[holder], duplicate=True) if found else None
+        return None
 
     async def submit_by_name(
         self,
