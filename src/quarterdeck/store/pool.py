@@ -7,16 +7,12 @@ import socket
 from typing import Any
 
 import asyncpg
-import msgspec
 
+from quarterdeck.store import jsonb
 from quarterdeck.store.queries import SQL
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to open a connection."""
-
-_DECODE = msgspec.json.Decoder().decode
-_ENCODE = msgspec.json.Encoder().encode
-_JSONB_VERSION = b"\x01"
 
 # Dead peers are noticed in about ten seconds, not after the kernel's two hours. libpq's own names where they exist.
 _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 8000))
@@ -43,8 +39,8 @@ async def prepare(connection: Any) -> None:
         "jsonb",
         schema="pg_catalog",
         format="binary",
-        encoder=lambda value: _JSONB_VERSION + _ENCODE(value),
-        decoder=lambda data: _DECODE(memoryview(data)[1:]),
+        encoder=jsonb.encode,
+        decoder=jsonb.decode,
     )
     peer = connection._transport.get_extra_info("socket")  # noqa: SLF001 - asyncpg has no public way to its socket
     if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
