@@ -42,7 +42,7 @@ class Calls:
             async with asyncio.timeout(CALL_TIMEOUT):
                 return await asyncio.shield(task)
         except Exception as error:
-            if pool.is_passing(error) or pool.is_conflict(error):
+            if pool.is_temporary(error):
                 if self._meter is not None:
                     self._meter.database_failed(pool.error_class(error))
                 raise Unavailable("the database cannot be reached") from error

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from quarterdeck.engine.tasks import Backoff
-from quarterdeck.store import pool
+from quarterdeck.engine.meter import Meter
+from quarterdeck.engine.trouble import Trouble
 from quarterdeck.store.upkeep import UpkeepStore
 from quarterdeck.telemetry.log import get_logger
 
@@ -15,19 +15,18 @@ EVERY = 3600.0
 class Partitions:
     """Looks every hour; a statement that meets a missing partition makes it without waiting for this."""
 
-    def __init__(self, upkeep: UpkeepStore) -> None:
+    def __init__(self, upkeep: UpkeepStore, meter: Meter) -> None:
         self._upkeep = upkeep
+        self._meter = meter
 
     async def run(self) -> None:
         """The loop."""
-        backoff = Backoff(cap=60.0)
+        trouble = Trouble("partitions", self._meter, longest=60.0)
         while True:
             try:
                 if made := await self._upkeep.ensure_partitions():
                     log.info("partitions.made", count=made)
-                backoff.reset()
+                trouble.over()
                 await asyncio.sleep(EVERY)
-            except Exception as error:
-                if not (pool.is_passing(error) or pool.is_conflict(error)):
-                    raise
-                await backoff.pause()
+            except Exception as error:  # noqa: BLE001 - sorted there
+                await trouble.wait_out(error)

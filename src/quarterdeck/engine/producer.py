@@ -9,8 +9,8 @@ from collections.abc import Callable
 from quarterdeck.engine.executor import Executor
 from quarterdeck.engine.holdings import Holdings
 from quarterdeck.engine.meter import Meter
-from quarterdeck.engine.tasks import Backoff, Signal
-from quarterdeck.store import pool
+from quarterdeck.engine.tasks import Signal
+from quarterdeck.engine.trouble import Trouble
 from quarterdeck.store.attempts import AttemptStore, ClaimedJob
 from quarterdeck.telemetry.log import get_logger
 
@@ -77,7 +77,7 @@ class Producer:
 
     async def run(self) -> None:
         """The loop."""
-        backoff = Backoff()
+        trouble = Trouble(f"producer of {self.queue}", self._meter)
         while not self._stopping:
             await self._work.wait()
             more = True
@@ -88,13 +88,9 @@ class Producer:
                     continue
                 try:
                     more = await self._claim(wanted) >= wanted
-                    backoff.reset()
-                except Exception as error:
-                    if not (pool.is_passing(error) or pool.is_conflict(error)):
-                        raise
-                    self._meter.database_failed(pool.error_class(error))
-                    log.warning("producer.waits", queue=self.queue, error=str(error) or type(error).__name__)
-                    await backoff.pause()
+                    trouble.over()
+                except Exception as error:  # noqa: BLE001 - sorted there
+                    await trouble.wait_out(error)
 
     async def _claim(self, wanted: int) -> int:
         worker = self._worker()

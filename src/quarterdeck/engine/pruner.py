@@ -2,12 +2,9 @@
 
 import asyncio
 
-from quarterdeck.engine.tasks import Backoff
-from quarterdeck.store import pool
+from quarterdeck.engine.meter import Meter
+from quarterdeck.engine.trouble import Trouble
 from quarterdeck.store.jobs import JobStore
-from quarterdeck.telemetry.log import get_logger
-
-log = get_logger(__name__)
 
 EVERY = 600.0
 BATCH = 1000
@@ -16,19 +13,17 @@ BATCH = 1000
 class Pruner:
     """Every ten minutes deletes first answers that are older than a day, a bounded batch a statement."""
 
-    def __init__(self, jobs: JobStore) -> None:
+    def __init__(self, jobs: JobStore, meter: Meter) -> None:
         self._jobs = jobs
+        self._meter = meter
 
     async def run(self) -> None:
         """The loop."""
-        backoff = Backoff(cap=60.0)
+        trouble = Trouble("pruner", self._meter, longest=60.0)
         while True:
             try:
                 full = await self._jobs.prune_answers(BATCH) == BATCH
-                backoff.reset()
+                trouble.over()
                 await asyncio.sleep(0 if full else EVERY)
-            except Exception as error:
-                if not (pool.is_passing(error) or pool.is_conflict(error)):
-                    raise
-                log.warning("pruner.waits", error=str(error) or type(error).__name__)
-                await backoff.pause()
+            except Exception as error:  # noqa: BLE001 - sorted there
+                await trouble.wait_out(error)

@@ -61,7 +61,7 @@ class Reader:
             found = await self._jobs.get_jobs(list({job_id for job_id, _ in group}))
         except Exception as error:
             self._meter.database_failed(pool.error_class(error))
-            if not (pool.is_passing(error) or pool.is_conflict(error)):
+            if not pool.is_temporary(error):
                 raise
             for _, answer in group:
                 if not answer.done():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from quarterdeck.domain.outcome import Transition
 from quarterdeck.engine.holdings import Holdings
 from quarterdeck.engine.meter import Meter
-from quarterdeck.store import pool
+from quarterdeck.engine.trouble import Trouble
 from quarterdeck.store.attempts import AttemptStore, Ended, Written
 from quarterdeck.telemetry.log import get_logger
 
@@ -48,6 +48,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """The loop."""
+        trouble = Trouble("reconciler", self._meter)
         while True:
             await asyncio.sleep(self._every)
             worker = self._worker()
@@ -55,11 +56,9 @@ class Reconciler:
                 continue
             try:
                 await self.look(worker)
-            except Exception as error:
-                if not (pool.is_passing(error) or pool.is_conflict(error)):
-                    raise
-                self._meter.database_failed(pool.error_class(error))
-                log.warning("reconciler.waits", error=str(error) or type(error).__name__)
+                trouble.over()
+            except Exception as error:  # noqa: BLE001 - sorted there
+                await trouble.wait_out(error)
 
     async def look(self, worker: str) -> None:
         """One look; gives back what is unknown for the second time."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from quarterdeck.engine.meter import Meter
-from quarterdeck.engine.tasks import Backoff, Signal
-from quarterdeck.store import pool
+from quarterdeck.engine.tasks import Signal
+from quarterdeck.engine.trouble import Trouble
 from quarterdeck.store.attempts import Written
 from quarterdeck.store.upkeep import UpkeepStore
 from quarterdeck.telemetry.log import get_logger
@@ -44,20 +44,16 @@ class Rescuer:
 
     async def run(self) -> None:
         """The loop."""
-        backoff = Backoff()
+        trouble = Trouble("rescuer", self._meter)
         while True:
             await self._wanted.wait()
             if not self._may_rescue():
                 continue
             try:
                 await self._rescue()
-                backoff.reset()
-            except Exception as error:
-                if not (pool.is_passing(error) or pool.is_conflict(error)):
-                    raise
-                self._meter.database_failed(pool.error_class(error))
-                log.warning("rescuer.waits", error=str(error) or type(error).__name__)
-                await backoff.pause()
+                trouble.over()
+            except Exception as error:  # noqa: BLE001 - sorted there
+                await trouble.wait_out(error)
 
     async def _rescue(self) -> None:
         for lost in await self._upkeep.bury_workers():

@@ -114,9 +114,9 @@ class Engine:
             on_lost=self._lease.lose,
             meter=meter,
         )
-        self._waiters = Waiters(store)
+        self._waiters = Waiters(store, meter)
         self._reader = Reader(store, Absence(self._upkeep, self._calls), meter)
-        self._pruner = Pruner(store)
+        self._pruner = Pruner(store, meter)
         self._completer = Completer(
             self._attempts, self._upkeep, self._holdings, self._on_written, clock=self.clock, meter=meter
         )
@@ -222,7 +222,7 @@ class Engine:
             ("rescuer", self._rescuer),
             ("waiters", self._waiters),
             ("reader", self._reader),
-            ("partitions", Partitions(self._upkeep)),
+            ("partitions", Partitions(self._upkeep, self._meter)),
             ("pruner", self._pruner),
             ("loop lag", LoopLag(self._meter)),
         ):

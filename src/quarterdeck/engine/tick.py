@@ -9,13 +9,10 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 
 from quarterdeck.engine.meter import Meter
-from quarterdeck.engine.tasks import Backoff, Signal
-from quarterdeck.store import pool
+from quarterdeck.engine.tasks import Signal
+from quarterdeck.engine.trouble import Trouble
 from quarterdeck.store.attempts import Written
 from quarterdeck.store.upkeep import Look, UpkeepStore
-from quarterdeck.telemetry.log import get_logger
-
-log = get_logger(__name__)
 
 INTERVAL = (0.7, 1.3)
 """Seconds between looks, drawn evenly, so that replicas do not look in step."""
@@ -60,17 +57,13 @@ class Tick:
 
     async def run(self) -> None:
         """The loop."""
-        backoff = Backoff()
+        trouble = Trouble("tick", self._meter)
         while True:
             try:
                 await self._look()
-                backoff.reset()
-            except Exception as error:
-                if not (pool.is_passing(error) or pool.is_conflict(error)):
-                    raise
-                self._meter.database_failed(pool.error_class(error))
-                log.warning("tick.waits", error=str(error) or type(error).__name__)
-                await backoff.pause()
+                trouble.over()
+            except Exception as error:  # noqa: BLE001 - sorted there
+                await trouble.wait_out(error)
                 continue
             await self._rest(asyncio.get_running_loop().time() + random.uniform(*INTERVAL))
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Self
 
 from quarterdeck.domain.errors import Draining
+from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.tasks import Signal
-from quarterdeck.store import pool
+from quarterdeck.engine.trouble import Trouble
 from quarterdeck.store.jobs import JobStore
 
 POLL = 0.5
@@ -19,8 +20,9 @@ POLL = 0.5
 class Waiters:
     """Wakes whoever waits for a job: at once where it ends in this process, within a poll where it ends elsewhere."""
 
-    def __init__(self, jobs: JobStore) -> None:
+    def __init__(self, jobs: JobStore, meter: Meter) -> None:
         self._jobs = jobs
+        self._meter = meter
         self._futures: dict[uuid.UUID, set[asyncio.Future[None]]] = {}
         self._somebody = Signal()
         self._draining = False
@@ -49,6 +51,7 @@ class Waiters:
 
     async def run(self) -> None:
         """The loop: looks for jobs that end in other processes."""
+        trouble = Trouble("waiters", self._meter, longest=1.0)
         while True:
             if not self._futures:
                 await self._somebody.wait()
@@ -56,9 +59,9 @@ class Waiters:
             try:
                 if self._futures:
                     self.ended(await self._jobs.ended_jobs(list(self._futures)))
-            except Exception as error:
-                if not (pool.is_passing(error) or pool.is_conflict(error)):
-                    raise
+                trouble.over()
+            except Exception as error:  # noqa: BLE001 - sorted there
+                await trouble.wait_out(error)
 
     def add(self, job_id: uuid.UUID, future: asyncio.Future[None]) -> None:
         """Registers a future; used by Expectation."""

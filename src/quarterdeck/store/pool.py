@@ -129,6 +129,11 @@ def is_conflict(error: BaseException) -> bool:
     return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "") in _CONFLICT
 
 
+def is_temporary(error: BaseException) -> bool:
+    """Whether the same statement may succeed when it is tried again: it lost against another, or trouble passes."""
+    return is_passing(error) or is_conflict(error)
+
+
 def is_data_error(error: BaseException) -> bool:
     """Whether a row is to blame: SQLSTATE 22xxx, 23xxx or 54xxx, or a value that the driver cannot encode."""
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
