@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 
 import msgspec
@@ -68,6 +69,16 @@ def as_job(new: NewJob, fact: Inserted) -> Job:
         seq=fact.seq,
         tenant=new.tenant,
     )
+
+
+def planned(new: NewJob, now: dt.datetime) -> Job:
+    """The job that an insert at `now` would make; its id is of no job."""
+    run_at = new.run_at or now + dt.timedelta(seconds=new.delay or 0)
+    expires_at = new.expires_at
+    if expires_at is None and new.ttl is not None:
+        expires_at = run_at + dt.timedelta(seconds=new.ttl)
+    state = State.SCHEDULED if run_at > now else State.AVAILABLE
+    return as_job(new, Inserted(new.id, state, 1, now, run_at, expires_at, None))
 
 
 def claimed_from(new: NewJob, job: Job) -> ClaimedJob:

@@ -14,6 +14,7 @@ from quarterdeck.domain.errors import Unavailable
 from quarterdeck.domain.job import Job
 from quarterdeck.domain.state import State
 from quarterdeck.domain.submission import Submit
+from quarterdeck.engine.stored import planned
 from quarterdeck.web.endpoint import JSON, Call, endpoint, json_response
 from quarterdeck.web.idempotency import idempotency_key
 from quarterdeck.web.prefer import wait_seconds
@@ -33,7 +34,7 @@ from quarterdeck.web.problems import (
     UNSUPPORTED_MEDIA_TYPE,
     Refusal,
 )
-from quarterdeck.web.schemas import JobBody, job_body, planned
+from quarterdeck.web.schemas import JobBody, job_body
 
 LOOK_EVERY = 0.5
 """Seconds between looks for any change of a job; its end is told at once."""

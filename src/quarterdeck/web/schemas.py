@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from quarterdeck.clock import rfc3339
-from quarterdeck.domain.job import Job, NewJob
+from quarterdeck.domain.job import Job
 from quarterdeck.domain.state import Reason, State
 
 
@@ -60,33 +60,3 @@ def job_body(job: Job) -> JobBody:
         moment: dt.datetime | None = getattr(job, field)
         values[field] = moment and rfc3339(moment)
     return JobBody(**values)
-
-
-def planned(new: NewJob, now: dt.datetime) -> Job:
-    """The job that an insert at `now` would make; its id is of no job."""
-    run_at = new.run_at or now + dt.timedelta(seconds=new.delay or 0)
-    expires_at = new.expires_at
-    if expires_at is None and new.ttl is not None:
-        expires_at = run_at + dt.timedelta(seconds=new.ttl)
-    return Job(
-        id=new.id,
-        kind=new.kind,
-        queue=new.queue,
-        state=State.SCHEDULED if run_at > now else State.AVAILABLE,
-        args=new.args,
-        priority=new.priority,
-        attempt=0,
-        max_attempts=new.max_attempts,
-        generation=1,
-        crashes=0,
-        timeout=new.timeout,
-        created_at=now,
-        run_at=run_at,
-        expires_at=expires_at,
-        tags=new.tags,
-        metadata=new.metadata,
-        unique_key=new.unique_key,
-        errors=[],
-        seq=1,
-        tenant=new.tenant,
-    )
