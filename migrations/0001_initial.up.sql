@@ -75,6 +75,8 @@ create index job_claim on quarterdeck.job (queue, priority, run_at, id)
 -- The claim under limits: keyed waiting jobs, key by key (the ring of keys).
 create index job_claim_keyed on quarterdeck.job (queue, priority, concurrency_key, run_at, id)
   where state = 'available' and concurrency_key is not null;
+-- What is to run alone: lost with two workers.
+create index job_suspect on quarterdeck.job (queue, priority, run_at, id) where state = 'available' and crashes >= 2;
 -- What limits count.
 create index job_running on quarterdeck.job (queue, concurrency_key) where state = 'running';
 -- What a worker holds: rescue, reconcile, give back.

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -33,6 +34,19 @@ async def turn() -> int:
     """Take a moment; return the process that ran it."""
     await asyncio.sleep(0.05)
     return os.getpid()
+
+
+@deck.handler()
+async def pause(seconds: float) -> int:
+    """Take a while; return the process that ran it."""
+    await asyncio.sleep(seconds)
+    return os.getpid()
+
+
+@deck.handler()
+async def kill_process() -> None:
+    """Take the whole process along."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @deck.handler(max_attempts=1)

@@ -58,6 +58,8 @@ class Executor:
         meter: Meter,
     ) -> None:
         self.slots = slots
+        self.secluded = False
+        """Whether what comes from now on is to run alone: nothing else is worth claiming."""
         self.hungry: Callable[[], None] = lambda: None
         self._registry = registry
         self._holdings = holdings
@@ -70,7 +72,7 @@ class Executor:
         self._running: dict[uuid.UUID, Attempt] = {}
         self._abandoned: set[asyncio.Task[None]] = set()
         self._reserved = 0
-        self._draining = False
+        self.draining = False
         self._freed = Signal()
         self._idle = Signal()
         self._started = 0
@@ -98,11 +100,13 @@ class Executor:
 
     def free_slots(self) -> int:
         """Slots that nothing runs in, is ready for, or is reserved for."""
-        return self.slots - len(self._running) - self._ready.qsize() - self._reserved
+        return 0 if self.secluded else self.slots - len(self._running) - self._ready.qsize() - self._reserved
 
     def demand(self) -> int:
         """How many more jobs are worth claiming now."""
         self._measure()
+        if self.secluded:
+            return 0
         prefetch = min(MAX_PREFETCH, int(self._rate * PREFETCH_SECONDS))
         return self.free_slots() + prefetch
 
@@ -134,7 +138,7 @@ class Executor:
 
         One that comes while this process drains goes straight back.
         """
-        if self._draining:
+        if self.draining:
             self._completer.finish(_ended(job, Interrupted(), unstarted=True))
         else:
             self._ready.put_nowait(job)
@@ -208,20 +212,24 @@ class Executor:
         attempt.stop(Stop.CANCEL)
         return True
 
-    def give_back(self, queue: str) -> None:
-        """Gives back what was claimed of a queue and not begun: it was paused."""
+    def give_back(self, queue: str | None = None) -> None:
+        """Gives back what was claimed, of one queue or of all, and not begun."""
         for _ in range(self._ready.qsize()):
             job = self._ready.get_nowait()
-            if job.queue == queue:
+            if queue is None or job.queue == queue:
                 self._completer.finish(_ended(job, Interrupted(), unstarted=True))
             else:
                 self._ready.put_nowait(job)
 
+    def seclude(self) -> None:
+        """From now on nothing is worth claiming, and what was claimed and not begun is given back."""
+        self.secluded = True
+        self.give_back()
+
     def drain(self) -> None:
         """Begins nothing more, and gives back what was claimed and not begun."""
-        self._draining = True
-        while not self._ready.empty():
-            self._completer.finish(_ended(self._ready.get_nowait(), Interrupted(), unstarted=True))
+        self.draining = True
+        self.give_back()
 
     def stop_all(self, why: Stop) -> None:
         """Tells every running handler to stop."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 
+from quarterdeck.engine.tasks import Signal
+
 
 class Holdings:
     """Fences by job id, and how many jobs of each queue. What the database says beyond this is reconciled."""
@@ -14,6 +16,7 @@ class Holdings:
         self._queues: dict[uuid.UUID, str] = {}
         self._count: Counter[str] = Counter()
         self._unwanted: set[uuid.UUID] = set()
+        self._emptied = Signal()
 
     def __len__(self) -> int:
         return len(self._fences)
@@ -34,6 +37,8 @@ class Holdings:
             del self._fences[job_id]
             self._count[self._queues.pop(job_id)] -= 1
             self._unwanted.discard(job_id)
+            if not self._fences:
+                self._emptied.set()
 
     def has(self, job_id: uuid.UUID, fence: int) -> bool:
         """Whether the job is held under this fence."""
@@ -54,9 +59,16 @@ class Holdings:
         """How many jobs of `queue` are held."""
         return self._count[queue]
 
-    def clear(self) -> None:
-        """The lease is lost, and all with it."""
-        self._fences.clear()
+    async def emptied(self, timeout: float) -> None:
+        """Waits until nothing is held, at most `timeout` seconds; for one waiter at a time."""
+        if self._fences:
+            await self._emptied.wait(timeout)
+
+    def take(self) -> dict[uuid.UUID, int]:
+        """The lease is lost, and all with it: returns the fences by id."""
+        held, self._fences = self._fences, {}
+        self._emptied.set()
         self._queues.clear()
         self._count.clear()
         self._unwanted.clear()
+        return held

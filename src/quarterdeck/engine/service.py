@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from quarterdeck.domain.errors import Unavailable
 from quarterdeck.domain.job import IdSource
 from quarterdeck.domain.state import TERMINAL, State
 from quarterdeck.engine.absence import Absence
+from quarterdeck.engine.aftermath import Aftermath
 from quarterdeck.engine.attempt import ABANDON_AFTER, Stop
 from quarterdeck.engine.calls import Calls
 from quarterdeck.engine.checker import Checker
@@ -35,6 +37,7 @@ from quarterdeck.engine.partitions import Partitions
 from quarterdeck.engine.producer import Producer
 from quarterdeck.engine.producers import Producers
 from quarterdeck.engine.pruner import Pruner
+from quarterdeck.engine.quarantine import Quarantine
 from quarterdeck.engine.queues import Queues
 from quarterdeck.engine.reader import Reader
 from quarterdeck.engine.readings import Readings
@@ -143,6 +146,17 @@ class Engine:
             on_written=self._on_written,
             meter=meter,
         )
+        self._aftermath = Aftermath(self._attempts, self._on_written, meter)
+        self._quarantine = Quarantine(
+            self._attempts,
+            executor=self._executor,
+            holdings=self._holdings,
+            worker=self._lease.worker,
+            resume=self._producers.feed,
+            meter=meter,
+        )
+        if self._runs:
+            self._tick.on_suspects = self._quarantine.wake
         self._reconciler = Reconciler(
             self._attempts,
             self._holdings,
@@ -230,6 +244,7 @@ class Engine:
         if self._runs:
             self._tasks.spawn("executor", self._executor.run())
             self._tasks.spawn("reconciler", self._reconciler.run())
+            self._tasks.spawn("quarantine", self._quarantine.run())
         self._started = True
         self._calls.open()
         await self._lease.begun(LEAVE_TIMEOUT)
@@ -337,14 +352,13 @@ class Engine:
     def _on_lost_lease(self, worker: str) -> None:
         self._heartbeat.renounce(worker)
         self._executor.stop_all(Stop.LEASE_LOST)
-        self._holdings.clear()
+        held = self._holdings.take()
         if not self.draining:
-            self._tasks.spawn("aftermath", self._aftermath(worker))
+            self._tasks.spawn("aftermath", self._settle(worker, held))
 
-    async def _aftermath(self, worker: str) -> None:
-        """What ran under a lost lease is given back once its handlers have ended, unless somebody has taken it."""
+    async def _settle(self, worker: str, held: Mapping[uuid.UUID, int]) -> None:
         await self._executor.wait_idle(ABANDON_AFTER)
-        await self._release(worker)
+        await self._aftermath.settle(worker, held)
 
     def _on_death(self, error: BaseException) -> None:
         self._death = self._death or error

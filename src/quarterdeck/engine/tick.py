@@ -45,6 +45,7 @@ class Tick:
         self._on_lapsed = on_lapsed
         self._on_written = on_written
         self._meter = meter
+        self.on_suspects: Callable[[], None] = lambda: None
         self.on_bounded: Callable[[Iterable[str]], None] = lambda _: None
         self._sooner = Signal()
         self._next_due: dt.datetime | None = None
@@ -84,6 +85,8 @@ class Tick:
             self._on_cancel(job_id)
         if look.lapsed:
             self._on_lapsed()
+        if look.suspects:
+            self.on_suspects()
         await self._act(look)
         self._on_work(look.queues)
 

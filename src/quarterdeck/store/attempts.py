@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,6 +82,16 @@ class AttemptStore:
         rows.sort(key=lambda row: (row["priority"], row["run_at"], row["id"]))
         return [claimed(row) for row in rows]
 
+    async def pick_suspect(self, worker: str) -> uuid.UUID | None:
+        """The next job that `worker` is to run alone, if it is its turn."""
+        rows = await fetch(self._pool, "pick_suspect", worker)
+        return rows[0]["id"] if rows else None
+
+    async def claim_suspect(self, job_id: uuid.UUID, worker: str) -> ClaimedJob | None:
+        """Takes a job that is to run alone; `None` where it does not wait any more."""
+        rows = await fetch(self._pool, "claim_suspect", job_id, worker)
+        return claimed(rows[0]) if rows else None
+
     async def finish_jobs(self, group: Sequence[Ended]) -> list[Written]:
         """Moves ended jobs to the history. What is not in the answer was not ours any more."""
         group = sorted(group, key=lambda ended: ended.id)
@@ -131,6 +141,11 @@ class AttemptStore:
     async def release_worker(self, worker: str) -> list[Written]:
         """Gives back everything `worker` still holds, attempts refunded."""
         return [written(row) for row in await fetch(self._pool, "release_worker", worker)]
+
+    async def forgive_crashes(self, held: Mapping[uuid.UUID, int]) -> list[Written]:
+        """Takes back the crashes that rescues counted for jobs held under these fences, where they have not ended."""
+        rows = await fetch(self._pool, "forgive_crashes", list(held), list(held.values()))
+        return [written(row) for row in rows]
 
 
 def claimed(row: asyncpg.Record) -> ClaimedJob:

@@ -19,6 +19,7 @@ class Look(msgspec.Struct, frozen=True):
     next_due: dt.datetime | None
     expired: bool
     lapsed: bool
+    suspects: bool
     cancelling: list[uuid.UUID]
     queues: list[str]
     bounded: list[str]

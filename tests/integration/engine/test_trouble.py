@@ -11,6 +11,7 @@ from quarterdeck.domain.state import Reason, State
 from quarterdeck.domain.submission import parse
 from quarterdeck.store.attempts import AttemptStore, Ended
 from quarterdeck.store.jobs import JobStore
+from tests.support.factories import new_job, open_stores
 from tests.support.running import running, worker_of
 from tests.support.waiting import eventually
 
@@ -338,9 +339,10 @@ async def _result(handle):
 
 
 async def test_an_idle_process_runs_fewer_than_two_statements_a_second(database_url, connection):
+    # Before it runs: a session tells of its statements late, but at its end at the latest.
+    async with open_stores(database_url) as stores:
+        await stores.insert(*(new_job(queue=f"queue-{number}", delay=3600.0) for number in range(50)))
     async with running(database_url) as runtime:
-        for queue in range(50):
-            await runtime.engine.jobs.submit_by_name("quarterdeck.echo", {}, queue=f"queue-{queue}", delay="1h")
         loop = asyncio.get_running_loop()
         ticks = []
         look = runtime.engine._upkeep.tick

@@ -1,4 +1,4 @@
--- Claims due keyless jobs of one queue for a worker. Locks the rows it takes and skips locked ones. Takes nothing where
+-- Claims due keyless jobs of one queue for a worker, but for those that are to run alone. Locks the rows it takes and skips locked ones. Takes nothing where
 -- the queue is paused or has a limit of its own.
 with open as materialized (
   select where not exists (select from quarterdeck.queue q
@@ -6,7 +6,7 @@ with open as materialized (
 ), chosen as materialized (
   select c.id
   from quarterdeck.job c
-  where c.queue = $1 and c.state = 'available' and c.concurrency_key is null and c.run_at <= now()
+  where c.queue = $1 and c.state = 'available' and c.concurrency_key is null and c.crashes < 2 and c.run_at <= now()
     and array_position($4::text[], c.kind) is not null
     and (c.expires_at is null or c.expires_at > now() or c.attempted_at is not null)
     and exists (select from open)

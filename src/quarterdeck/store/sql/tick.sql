@@ -23,5 +23,6 @@ select now() as now,
       and not exists (select from quarterdeck.worker w where w.id = h.worker)) as lapsed,
   array(select j.id from quarterdeck.job j
     where j.state = 'running' and j.cancel_requested_at is not null and j.worker = $1) as cancelling,
+  exists (select from quarterdeck.job j where j.state = 'available' and j.crashes >= 2) as suspects,
   array(select lane.queue from lane where lane.queue is not null) as queues,
   array(select q.name from quarterdeck.queue q where q.max_depth is not null) as bounded
