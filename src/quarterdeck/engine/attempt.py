@@ -44,6 +44,7 @@ class Attempt:
     __slots__ = (
         "_abandon",
         "_began",
+        "_entered",
         "_handler",
         "_kwargs",
         "_now",
@@ -69,6 +70,7 @@ class Attempt:
         self.context = context
         self.task: asyncio.Task[None] | None = None
         self._began = 0.0
+        self._entered = False
         self._handler = handler
         self._kwargs = kwargs
         self._now = now
@@ -106,9 +108,14 @@ class Attempt:
             self._stop = why
         if first and self.task is not None:
             self.task.cancel()
-            self._abandon = asyncio.get_running_loop().call_later(ABANDON_AFTER, self._give_up)
+            loop = asyncio.get_running_loop()
+            if self._entered:
+                self._abandon = loop.call_later(ABANDON_AFTER, self._give_up)
+            else:  # a task that is cancelled before its first step never runs, and reports nothing
+                loop.call_soon(lambda: self._end(self._stopped()))
 
     async def _run(self) -> None:
+        self._entered = True
         try:
             outcome = self._read(await self._handler.function(**self._kwargs))
         except asyncio.CancelledError as error:
