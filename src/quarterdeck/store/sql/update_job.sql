@@ -42,6 +42,8 @@ with target as materialized (
   update quarterdeck.job j
   set queue = t.next_queue, args = t.next_args, priority = t.next_priority, run_at = t.next_run_at, tags = t.next_tags,
     metadata = t.next_metadata, state = t.next_state,
+    -- It is null already. Constraints are first checked on what the snapshot knew of the row, where it may still run.
+    worker = null,
     state_reason = case when t.next_state = t.state then t.state_reason end,
     state_detail = case when t.next_state = t.state then t.state_detail end,
     expires_at = case when $5::timestamptz is not null and t.ttl is not null and t.attempted_at is null and t.state <> 'pending'
