@@ -42,6 +42,7 @@ class JobEdits:
         registry: Registry,
         work: Callable[[Sequence[str]], None],
         due: Callable[[dt.datetime], None],
+        changed: Callable[[Sequence[uuid.UUID]], None],
     ) -> None:
         """`work` hears of queues that have work now, `due` of moments when a job will be."""
         self._store = store
@@ -50,6 +51,7 @@ class JobEdits:
         self._registry = registry
         self._work = work
         self._due = due
+        self._changed = changed
 
     async def update(
         self, job_id: uuid.UUID, edit: Edit, *, tenant: str = DEFAULT_TENANT, versions: Sequence[str] | None = None
@@ -80,6 +82,7 @@ class JobEdits:
             if retried is not None:
                 if retried.job is None:
                     raise JobConflict(Conflict.UNIQUE_KEY_TAKEN, f"job {job_id} cannot run again: {_KEY_TAKEN}")
+                self._changed([job_id])
                 self._work([retried.job.queue])
                 return retried.job
             job = await self._reader.get(job_id, tenant)
@@ -113,6 +116,8 @@ class JobEdits:
 
     def _told(self, edited: Edited) -> Job | None:
         job = edited.job
+        if job is not None:
+            self._changed([job.id])
         if job is not None and job.state is State.AVAILABLE:
             self._work([job.queue])
         elif job is not None and job.state in (State.SCHEDULED, State.RETRYABLE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -138,13 +139,33 @@ class Jobs:
                 return job
         return await self.get(job_id, tenant=tenant)
 
+    async def wait_for_change(
+        self, job_id: uuid.UUID, timeout: float, known: Callable[[Job], bool], *, tenant: str = DEFAULT_TENANT
+    ) -> Job:
+        """The job once it has ended or is not `known` any more, or as it is after `timeout` seconds, or at a stop.
+
+        Raises JobNotFound.
+        """
+        until = time.monotonic() + timeout
+        while True:
+            with self._waiters.expect(job_id) as change:
+                job = await self.get(job_id, tenant=tenant)
+                left = until - time.monotonic()
+                if job.terminal or left <= 0 or not known(job):
+                    return job
+                change.version = (job.generation, job.seq)
+                try:
+                    await change.wait(left)
+                except Draining:
+                    return job
+
     async def cancel(self, job_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT) -> Job:
         """Cancels a waiting job at once, asks a running one to stop, leaves an ended one. Raises JobNotFound."""
         self._calls.require_open()
         for _ in range(TRIES):
             answer = await self._calls.call(self._store.cancel_job(job_id, tenant))
-            if answer is not None and answer.state in TERMINAL:
-                self._waiters.ended([job_id])
+            if answer is not None:
+                (self._waiters.ended if answer.state in TERMINAL else self._waiters.changed)([job_id])
             job = await self.get(job_id, tenant=tenant)
             if job.state is State.RUNNING:
                 self._cancel_here(job_id)

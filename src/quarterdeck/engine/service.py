@@ -198,6 +198,7 @@ class Engine:
             registry=registry,
             work=self._producers.wake,
             due=self._tick.expect,
+            changed=self._waiters.changed,
         )
         self.jobs = Jobs(
             store,
@@ -337,6 +338,7 @@ class Engine:
 
     def _on_written(self, rows: Sequence[Written]) -> None:
         self._waiters.ended(row.id for row in rows if row.state in TERMINAL)
+        self._waiters.changed(row.id for row in rows)
         self._producers.feed()  # a queue's limit in this process counts until the end is written
         for row in rows:
             if row.run_at is not None and row.state in (State.SCHEDULED, State.RETRYABLE):

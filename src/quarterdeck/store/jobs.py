@@ -43,6 +43,15 @@ class Answer(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
+class JobVersion(msgspec.Struct, frozen=True):
+    """How often a job has changed: `generation` and `seq` make its ETag."""
+
+    id: uuid.UUID
+    generation: int
+    seq: int
+    ended: bool
+
+
 class CancelAnswer(msgspec.Struct, frozen=True):
     """What a cancel did: the job's state and `seq` now, and who runs it, where it runs."""
 
@@ -130,9 +139,9 @@ class JobStore:
         rows = await fetch(self._pool, "get_jobs", ids)
         return {row["id"]: job_of(row) for row in rows}
 
-    async def ended_jobs(self, ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
-        """Those of the jobs that have ended."""
-        return [row["id"] for row in await fetch(self._pool, "ended_jobs", ids)]
+    async def job_versions(self, ids: Sequence[uuid.UUID], watched: Sequence[uuid.UUID]) -> list[JobVersion]:
+        """Versions of those of the jobs that have ended, and of those `watched` that have not."""
+        return [JobVersion(**dict(row)) for row in await fetch(self._pool, "job_versions", ids, watched)]
 
     async def cancel_job(self, job_id: uuid.UUID, tenant: str) -> CancelAnswer | None:
         """Ends a waiting job or marks a running one; None where nothing was left to do (look the job up to see why)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from typing import Any
 
@@ -36,8 +35,6 @@ from quarterdeck.web.problems import (
 )
 from quarterdeck.web.schemas import JobBody, job_body
 
-LOOK_EVERY = 0.5
-"""Seconds between looks for any change of a job; its end is told at once."""
 RETRY_AFTER = 1
 """Seconds after which a result that is not there yet should be asked for again."""
 
@@ -110,7 +107,9 @@ async def get_job(call: Call, job_id: uuid.UUID) -> quart.Response:
     if not seconds:
         job = await call.service.engine.jobs.get(job_id, tenant=call.principal.tenant)
     elif known:
-        job = await _wait_for_change(call, job_id, seconds)
+        job = await call.service.engine.jobs.wait_for_change(
+            job_id, seconds, lambda job: known.contains_weak(_tag(job)), tenant=call.principal.tenant
+        )
     else:
         job = await call.service.engine.jobs.wait(job_id, seconds, tenant=call.principal.tenant)
     headers = {"ETag": f'"{_tag(job)}"', "Cache-Control": "private, no-cache"}
@@ -177,19 +176,6 @@ async def _wait_for_stored(call: Call, job: Job, seconds: int) -> Job:
         return await call.service.engine.jobs.wait(job.id, seconds, tenant=call.principal.tenant)
     except Unavailable:
         return job
-
-
-async def _wait_for_change(call: Call, job_id: uuid.UUID, seconds: int) -> Job:
-    """The job once it is not as the caller knows it, or when the time is over."""
-    engine = call.service.engine
-    until = time.monotonic() + seconds
-    job = await engine.jobs.get(job_id, tenant=call.principal.tenant)
-    while not job.terminal and call.request.if_none_match.contains_weak(_tag(job)) and not call.service.draining:
-        left = until - time.monotonic()
-        if left <= 0:
-            break
-        job = await engine.jobs.wait(job_id, min(left, LOOK_EVERY), tenant=call.principal.tenant)
-    return job
 
 
 def _tag(job: Job) -> str:

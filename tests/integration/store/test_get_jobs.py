@@ -4,6 +4,7 @@ import pytest
 
 from quarterdeck.domain.outcome import Transition
 from quarterdeck.domain.state import Reason, State
+from quarterdeck.store.jobs import JobVersion
 from tests.support.factories import completed, ended, error_record, new_id, new_job, open_stores
 
 
@@ -60,12 +61,15 @@ async def test_the_progress_of_a_running_job_is_raw_json(stores):
     assert bytes(seen.progress) == text.encode()
 
 
-async def test_those_that_have_ended_are_told_from_those_that_have_not(stores):
+async def test_versions_are_told_of_those_that_have_ended_and_of_those_that_are_watched(stores):
     waiting, over = new_job(queue="a"), await stores.running()
     await stores.insert(waiting)
     await stores.finish(over)
-    assert await stores.jobs.ended_jobs([waiting.id, over.id, new_id()]) == [over.id]
-    assert await stores.jobs.ended_jobs([]) == []
+    ended = JobVersion(over.id, 1, 3, ended=True)
+    assert await stores.jobs.job_versions([waiting.id, over.id, new_id()], []) == [ended]
+    both = await stores.jobs.job_versions([waiting.id, over.id], [waiting.id, over.id])
+    assert both == [ended, JobVersion(waiting.id, 1, 1, ended=False)]
+    assert await stores.jobs.job_versions([], []) == []
     assert await stores.jobs.get_jobs([]) == {}
 
 

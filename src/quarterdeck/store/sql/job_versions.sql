@@ -1,0 +1,4 @@
+-- The versions of jobs: of those among $1 that have ended, and of those among $2 that have not. Read only.
+select h.id, h.generation, h.seq, true as ended from quarterdeck.job_history h where h.id = any($1::uuid[])
+union all
+select j.id, j.generation, j.seq, false from quarterdeck.job j where j.id = any($2::uuid[])
