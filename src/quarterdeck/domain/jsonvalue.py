@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -52,27 +52,38 @@ def _is_clean(root: Any) -> bool:
         types = set(map(type, level))
         if not types <= _JSON or (depth > MAX_DEPTH and not types <= _SCALARS):
             return False
-        objects = [value for value in level if type(value) is dict] if dict in types else []
-        if not (_clean_numbers(level, types) and _clean_texts(level, objects)):
+        objects = _of(dict, level, types)
+        texts = chain(_of(str, level, types), chain.from_iterable(objects))
+        if not (_clean_integers(_of(int, level, types)) and _clean_doubles(_of(float, level, types))):
             return False
-        arrays = [value for value in level if type(value) is list] if list in types else []
+        if not _clean_texts(texts):
+            return False
+        arrays = _of(list, level, types)
         level = list(chain(chain.from_iterable(arrays), chain.from_iterable(map(dict.values, objects))))
         if not level:
             return True
     return False
 
 
-def _clean_numbers(level: list[Any], types: set[type]) -> bool:
-    if int in types:
-        numbers = [value for value in level if type(value) is int]
-        if min(numbers) < _LEAST or max(numbers) > _GREATEST:
-            return False
-    return float not in types or all(map(math.isfinite, [value for value in level if type(value) is float]))
+def _of(wanted: type, level: list[Any], types: set[type]) -> list[Any]:
+    """The values of one of the types of a level. Where all are, or none, it takes no time."""
+    if wanted not in types:
+        return []
+    return level if len(types) == 1 else [value for value in level if type(value) is wanted]
 
 
-def _clean_texts(level: list[Any], objects: list[dict[Any, Any]]) -> bool:
+def _clean_integers(numbers: list[int]) -> bool:
+    return not numbers or (min(numbers) >= _LEAST and max(numbers) <= _GREATEST)
+
+
+def _clean_doubles(numbers: list[float]) -> bool:
+    # The sum is finite only if all are, and tells it sooner; it may be infinite if they are large.
+    return math.isfinite(sum(numbers)) or all(map(math.isfinite, numbers))
+
+
+def _clean_texts(texts: Iterable[Any]) -> bool:
     try:
-        text = "".join(chain((value for value in level if type(value) is str), chain.from_iterable(objects)))
+        text = "".join(texts)
         text.encode()
     except (TypeError, UnicodeEncodeError):  # a key that is no text; a lone surrogate
         return False

@@ -49,7 +49,7 @@ class RetryOption(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of a submit, in every way of submitting: REST, Python, command line."""
+    """The body of a submit, as it comes from strict JSON: nothing in it is such that it could not be stored."""
 
     kind: str
     args: dict[str, Any] = {}
@@ -68,6 +68,10 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     webhook: msgspec.UnsetType | Any = msgspec.UNSET
     tags: list[str] | None = None
     metadata: dict[str, Any] | None = None
+
+
+class SubmitFromPython(Submit, frozen=True):
+    """The same from Python, where `args` and `metadata` may hold anything."""
 
 
 class KindDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -102,12 +106,12 @@ class KindDefaults(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         )
 
 
-def parse(document: object) -> Submit:
-    """A decoded document as a Submit. Raises InvalidSubmit with a pointer to the first misfit."""
+def parse(document: object) -> SubmitFromPython:
+    """A document made in Python as a submit. Raises InvalidSubmit with a pointer to the first misfit."""
     if not isinstance(document, dict):
         raise InvalidSubmit([FieldError("", "expected an object")])
     try:
-        return msgspec.convert(document, Submit)
+        return msgspec.convert(document, SubmitFromPython)
     except msgspec.ValidationError as error:
         raise InvalidSubmit([jsonvalue.locate(error)]) from None
 
@@ -138,9 +142,10 @@ def resolve(body: Submit, defaults: KindDefaults, job_id: uuid.UUID, *, tenant: 
     check.moment("expires_at", body.expires_at)
     tags = defaults.tags if body.tags is None else body.tags
     check.tags(tags)
-    check.document("args", body.args, MAX_ARGS_BYTES)
+    strict = not isinstance(body, SubmitFromPython)
+    check.document("args", body.args, MAX_ARGS_BYTES, strict=strict)
     metadata = body.metadata or {}
-    check.document("metadata", metadata, MAX_METADATA_BYTES)
+    check.document("metadata", metadata, MAX_METADATA_BYTES, strict=strict)
     retry = check.retry(body.retry) if body.retry is not None else defaults.retry
     unique = _option(defaults.unique if body.unique is None else body.unique)
     period = check.seconds("unique/period", unique.period) if unique is not None else None
@@ -226,9 +231,9 @@ class Check:
                 self.refuse(f"tags/{index}", f"must be 1 to {MAX_TAG_CHARACTERS} characters")
         self.errors += jsonvalue.check(tags, ("tags",))
 
-    def document(self, field: str, value: dict[str, Any], limit: int) -> None:
-        """An object that can be stored and takes at most `limit` bytes."""
-        flaws = jsonvalue.check(value, (field,))
+    def document(self, field: str, value: dict[str, Any], limit: int, *, strict: bool = False) -> None:
+        """An object that can be stored and takes at most `limit` bytes; `strict` if it comes from strict JSON."""
+        flaws = [] if strict else jsonvalue.check(value, (field,))
         self.errors += flaws
         if not flaws and (size := len(msgspec.json.encode(value))) > limit:
             self.refuse(field, f"takes {size} bytes of JSON; the limit is {limit}")

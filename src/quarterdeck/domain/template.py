@@ -24,11 +24,16 @@ def render(template: str, args: Mapping[str, Any], pointer: str) -> str:
     """The key that `template` makes of `args`: `{name}` stands for a top-level argument, `{{` for a brace.
 
     Strings stand as they are, other values as canonical JSON. Raises InvalidSubmit at `pointer` for an argument that is
-    not there, a lone brace, an empty key or one over 512 characters.
+    not there, a lone brace, an empty key, a template or a key over 512 characters.
     """
 
     def refuse(detail: str) -> InvalidSubmit:
         return InvalidSubmit([FieldError(pointer, detail)])
+
+    def bounded(text: str, least: int = 0) -> str:
+        if not least <= len(text) <= MAX_KEY_CHARACTERS:
+            raise refuse(f"the key must have 1 to {MAX_KEY_CHARACTERS} characters")
+        return text
 
     def part(match: re.Match[str]) -> str:
         text, name = match[0], match[1]
@@ -39,9 +44,7 @@ def render(template: str, args: Mapping[str, Any], pointer: str) -> str:
         if name not in args:
             raise refuse(f"there is no argument {name!r:.80}")
         value = args[name]
-        return value if isinstance(value, str) else canonical(value)
+        return bounded(value if isinstance(value, str) else canonical(value))
 
-    key = _PART.sub(part, template)
-    if not 1 <= len(key) <= MAX_KEY_CHARACTERS:
-        raise refuse(f"the key must have 1 to {MAX_KEY_CHARACTERS} characters")
-    return key
+    # The template and each part are bounded, too: they could be many, and each of them long.
+    return bounded(_PART.sub(part, bounded(template)), least=1)

@@ -101,6 +101,47 @@ def test_at_most_ten_flaws_are_told():
     assert len(check([math.nan] * 1000)) == 10
 
 
+def plainly_flawed(value: object, depth: int = 1) -> bool:
+    """Whether a value cannot be stored, found in the plainest way."""
+    match value:
+        case None | bool():
+            return False
+        case str():
+            return "\0" in value or any("\ud800" <= character <= "\udfff" for character in value)
+        case int():
+            return not -(2**63) <= value < 2**64
+        case float():
+            return not math.isfinite(value)
+        case dict() | list() | tuple():
+            keys, items = (value.keys(), value.values()) if isinstance(value, dict) else ((), value)
+            return (
+                depth > MAX_DEPTH
+                or any(not isinstance(key, str) or plainly_flawed(key) for key in keys)
+                or any(plainly_flawed(item, depth + 1) for item in items)
+            )
+    return True
+
+
+ANYTHING = st.recursive(
+    SCALARS
+    | ANY_TEXT
+    | st.floats()
+    | st.sampled_from([1e308, -1e308, 2**63, -(2**63), 2**64, True, b"", object(), *map(nested, (30, 31, 32, 33))]),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner)
+        | st.dictionaries(ANY_TEXT, inner)
+        | st.dictionaries(st.integers() | st.booleans(), inner, max_size=1)
+    ),
+    max_leaves=12,
+)
+
+
+@given(ANYTHING)
+def test_a_flaw_is_found_wherever_a_plain_search_finds_one(value):
+    assert bool(check(value)) == plainly_flawed(value)
+
+
 @pytest.mark.parametrize(
     ("path", "text"),
     [((), ""), (("a",), "/a"), (("a", 0, "b"), "/a/0/b"), (("a/b",), "/a~1b"), (("a~b",), "/a~0b"), (("~1",), "/~01")],

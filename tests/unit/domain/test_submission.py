@@ -150,6 +150,15 @@ def test_a_broken_rule_is_refused_with_its_place(document, places):
     assert pointers(document) == places
 
 
+def test_what_comes_from_strict_json_is_not_looked_through_again_but_must_keep_its_size():
+    flawed = {"kind": "k", "args": {"a": math.nan}, "metadata": {"a": "\0"}}
+    assert pointers(flawed) == ["/args/a", "/metadata/a"]
+    assert resolve(Submit(**flawed), PLAIN, ID).metadata == {"a": "\0"}
+    large = Submit(kind="k", args={"a": "x" * MAX_ARGS_BYTES}, metadata={"a": "x" * MAX_METADATA_BYTES})
+    with pytest.raises(InvalidSubmit, match=r"/args: takes 1048584 bytes.*; /metadata: takes"):
+        resolve(large, PLAIN, ID)
+
+
 def test_all_broken_rules_are_told_at_once():
     document = {"queue": "", "priority": 10, "delay": "soon", "tags": [""], "args": {"a": math.nan}, "cache": {}}
     assert set(pointers(document)) == {"/queue", "/priority", "/delay", "/tags/0", "/args/a", "/cache"}

@@ -1,4 +1,7 @@
+import gc
+import itertools
 import json
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -107,12 +110,169 @@ def test_other_escapes_are_what_they_stand_for(text):
 
 
 @pytest.mark.parametrize(
-    "text", [b'"\\ud800\\ud800"', b'"\\udc00"', b'"\\ud800x"', b'"\\ud83d\\u0041"', b'["\\udead"]  ']
+    "text", [b'"\\ud800NaN"', b'"\\ud800\\ud800"', b'"\\udc00"', b'"\\ud800x"', b'"\\ud83d\\u0041"', b'["\\udead"]  ']
 )
 def test_lone_surrogates_are_well_formed_but_not_stored(text):
     assert refused(text)[0] == 422
 
 
-@pytest.mark.parametrize("text", [b'["\\ud800",]', b'"\\ud800', b'{"a":"\\ud800"', b'"\\ud80"'])
+@pytest.mark.parametrize(
+    "text", [b'["\\ud800",]', b'["\\ud800",\\ud800]', b'["\\ud800",\\\\1]', b'"\\ud800', b'{"a":"\\ud800"', b'"\\ud80"']
+)
 def test_lone_surrogates_do_not_make_bad_json_good(text):
     assert refused(text)[0] == 400
+
+
+BRACKETS = st.recursive(
+    st.sampled_from(["1", '""', '"["', '"]}"', '"\\""', '"\\\\"', '"\\\\\\"{"', "[]", "{}"]),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3).map(lambda items: f"[{','.join(items)}]")
+        | inner.map(lambda item: f'{{"]":{item}}}')
+    ),
+    max_leaves=12,
+)
+
+
+def levels(value):
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if items is None else 1 + max(map(levels, items), default=0)
+
+
+@settings(deadline=None, max_examples=200)
+@given(BRACKETS)
+def test_levels_are_counted_outside_texts_only(text):
+    depth = levels(json.loads(text))
+    assert decode(text.encode(), max_depth=depth) == json.loads(text)
+    for fewer in range(depth):
+        with pytest.raises(Refusal) as refusal:
+            decode(text.encode(), max_depth=fewer)
+        assert refusal.value.problem.detail == f"The body is nested deeper than {fewer} levels"
+
+
+NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,2}|1844674407370955[0-9]{4}|922337203685477[0-9]{4,6})", fullmatch=True)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(
+        NUMBERS
+        | st.builds("{}.{}".format, NUMBERS, st.from_regex("[0-9]{1,25}", fullmatch=True))
+        | st.builds("{}{}".format, NUMBERS, st.sampled_from(["e1", "E-1", "e+0", "e00000000000000000000001"]))
+        | NUMBERS.map('"{}"'.format)
+        | st.sampled_from(["true", "false", "null", '""', '{"1":1}', '"\\""', '"\\\\"', "[]"]),
+        max_size=6,
+    )
+)
+def test_numbers_are_judged_outside_texts_only(items):
+    text = f"[{','.join(items)}]"
+    value = json.loads(text)
+    if all(-(2**63) <= number < 2**64 for number in value if isinstance(number, int)):
+        assert decode(text.encode()) == value
+    else:
+        assert refused(text.encode())[0] == 422
+
+
+def pairs(members):
+    """An object; one whose keys come twice is marked."""
+    keys = [key for key, _ in members]
+    return dict(members) if len(keys) == len(set(keys)) else Twice(members)
+
+
+class Twice(dict):
+    pass
+
+
+def no_json(name):
+    raise ValueError(name)
+
+
+def flaws(value, level=1):
+    match value:
+        case str() if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            yield 422
+        case int() if not -(2**63) <= value < 2**64:
+            yield 422
+        case float() if not math.isfinite(value):
+            yield 422
+        case dict() | list():
+            if level > MAX_DEPTH + 1:
+                yield 422
+            if isinstance(value, Twice):
+                yield 400
+            for item in itertools.chain(value, value.values()) if isinstance(value, dict) else value:
+                yield from flaws(item, level + 1)
+
+
+def statuses(text):
+    """With which statuses a text may be refused, found in the plainest way; none if it may not."""
+    try:
+        return set(flaws(json.loads(text.decode(), object_pairs_hook=pairs, parse_constant=no_json)))
+    except ValueError:
+        return {400}
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            b"[",
+            b"]",
+            b"{",
+            b"}",
+            b",",
+            b":",
+            b'"',
+            b"\\",
+            b" ",
+            b"\n",
+            b"0",
+            b"1",
+            b"-",
+            b".",
+            b"e",
+            b"E",
+            b"+",
+            b"9" * 19,
+        ),
+        *(b'"a"', b'"b"', b'"a":', b'"\\u0061":', b'{"a":1}', b"[1,2]", b"true", b"null", b"nul", b"NaN", b"-Infinity"),
+        *(
+            b"\\u0000",
+            b"\\u003a",
+            b"\\ud83d",
+            b"\\ude00",
+            b"\\u00",
+            b"\\x",
+            b"\xc3\xbc",
+            b"\xff",
+            b"\xed\xa0\x80",
+            b"\x00",
+        ),
+        *(b"18446744073709551615", b"18446744073709551616", b"-9223372036854775809", b"1e400", b"[" * 17, b"]" * 17),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(PIECES, max_size=12).map(b"".join) | VALUES.map(json.dumps).map(str.encode), PIECES, st.floats(0, 1))
+def test_any_bytes_are_judged_as_by_a_plain_reader(text, piece, place):
+    cut = round(place * len(text))
+    for judged in (text, text[:cut] + piece + text[cut:]):
+        expected = statuses(judged)
+        if expected:
+            assert refused(judged)[0] in expected
+        else:
+            assert decode(judged) == json.loads(judged)
+
+
+def test_the_garbage_collector_is_left_as_it_was():
+    large = b"[" + b"[]," * 50_000 + b"[]]"
+    decode(large)
+    assert gc.isenabled()
+    with pytest.raises(Refusal):
+        decode(large[:-1] + b',{"a":1,"a":1}]')
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        decode(large)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
