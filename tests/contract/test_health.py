@@ -45,7 +45,7 @@ async def test_a_draining_service_is_live_but_not_ready_and_ends_long_polls_at_o
         asyncio.create_task(client.get(f"{path}/result", Prefer="wait=60")),
         asyncio.create_task(client.submit("hold", headers={"Prefer": "wait=60"})),
     ]
-    await eventually(lambda: sum(map(len, runtime.engine._waiters._futures.values())) == len(looks))
+    await eventually(lambda: sum(map(len, runtime.engine._waiters._expected.values())) == len(looks))
     began = time.monotonic()
     runtime.drain()
     answers = await asyncio.gather(*looks)
@@ -123,7 +123,7 @@ async def test_a_service_that_lost_its_database_answers_503_soon(client, line):
 
 async def test_a_job_that_is_stored_is_accepted_even_if_it_cannot_be_waited_for(client, runtime, line):
     submit = asyncio.create_task(client.submit("hold", headers={"Prefer": "wait=1"}))
-    await eventually(lambda: runtime.engine._waiters._futures)
+    await eventually(lambda: runtime.engine._waiters._expected)
     await line.cut()
     answer = await submit
     assert answer.status == 202
