@@ -11,7 +11,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 LOCK := scripts/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	--all-extras --group dev pyproject.toml
 
-.PHONY: help setup demo test fuzz lint contracts types bench docs ci lock lock-check clean
+.PHONY: help setup demo test fuzz soak lint contracts types bench docs ci lock lock-check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,12 +32,17 @@ demo: setup ## Run the service on real work: embedded PostgreSQL, jobs over REST
 
 test: setup ## Run all tests (PYTEST_ARGS="-x -k name" to choose)
 	@scripts/system-packages
+	@scripts/other-pythons
 	@$(PYTEST) $(PYTEST_ARGS)
 
 fuzz: export QD_FUZZ_SECONDS := $(or $(SECONDS),600)
 fuzz: export QD_FUZZ_EXAMPLES := $(or $(EXAMPLES),200)
 fuzz: setup ## Make requests up from the interface's description (SECONDS=600 EXAMPLES=200)
 	@$(PYTEST) tests/fuzz/test_interface.py
+
+soak: setup ## Break three processes and their database under load, and check every job (SECONDS=60 SEED=n RATE=200 REPORT=file)
+	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),60) --rate $(or $(RATE),200) \
+		$(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
 
 lint: setup ## Check style, formatting and imports
 	@$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tests.support.database import TestServer, fresh_database, running_server
+from tests.support.interpreters import missing
 from tests.support.tasks import no_task_left
 
 SERVER = pytest.StashKey[TestServer | str]()
@@ -46,6 +47,13 @@ def pytest_configure():
 def pytest_unconfigure(config):
     if CLEANUP in config.stash:
         config.stash[CLEANUP].close()
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for version in missing(skipped):
+        words = f"NOT TESTED on Python {version}: how the service stops. scripts/other-pythons says why."
+        terminalreporter.write_line(words, yellow=True)
 
 
 def pytest_collection_modifyitems(items):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from quarterdeck.config import ConfigError, Settings
 from quarterdeck.deck import Quarterdeck
@@ -27,7 +30,7 @@ log = get_logger(__name__)
 
 API_CONNECTIONS = 5
 WORK_CONNECTIONS = 5
-COMMAND_TIMEOUT = 5.0
+COMMAND_TIMEOUT = 4.0
 """Seconds one statement may take."""
 
 
@@ -156,7 +159,11 @@ class Runtime:
             version=__version__,
             meter=self.metrics,
         )
-        await engine.start()
+        try:
+            await engine.start()
+        except BaseException:  # a stop in the middle of the start, too
+            await _to_its_end(engine.stop(0))
+            raise
         self._engine = engine
         self._deck.attach(engine)
         self._watch = asyncio.create_task(self._watch_engine(engine), name="quarterdeck-watch")
@@ -194,6 +201,15 @@ class Runtime:
         for opened in self._pools:
             await pool.close_pool(opened)
         self._pools.clear()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Waits for `work`, also where the waiting is cancelled."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    task.result()
 
 
 def _in_words(error: BaseException) -> str:

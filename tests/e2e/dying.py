@@ -1,21 +1,34 @@
-"""A deck in whose process an inner loop dies once a job has run, as only a fault of the service could make it."""
+"""The deck of the other tests, in a process where an inner loop dies once a job has run, as only a fault could do."""
 
 import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from quarterdeck import Quarterdeck
+from quarterdeck.engine.completer import Completer
+from quarterdeck.engine.producer import Producer
 from quarterdeck.engine.tick import Tick
+from tests.e2e.decks import deck
 
-deck = Quarterdeck()
+LOOPS: dict[str, Any] = {"tick": Tick, "producer": Producer, "completer": Completer}
+
 struck = asyncio.Event()
+doomed = LOOPS[os.environ.get("DYING_LOOP", "tick")]
 
 
-async def die(_tick: Tick) -> None:
-    """In place of the tick's loop."""
-    await struck.wait()
-    raise RuntimeError("this loop is broken")
+def mortal(run: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    """The loop, until it is struck."""
+
+    async def run_and_die(part: Any) -> None:
+        work = asyncio.ensure_future(run(part))
+        await struck.wait()
+        work.cancel()
+        raise RuntimeError("this loop is broken")
+
+    return run_and_die
 
 
-Tick.run = die  # type: ignore[method-assign]
+doomed.run = mortal(doomed.run)
 
 
 @deck.handler()

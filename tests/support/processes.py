@@ -77,10 +77,31 @@ class ServeProcess:
         self.send(signal.SIGTERM)
         return await self.wait(within)
 
+    def children(self) -> list[int]:
+        """The processes that it has started to serve in its stead, and that still run."""
+        return [pid for pid in _children_of(self.pid) if b"serve" in _read(Path(f"/proc/{pid}/cmdline"))]
+
     def kill(self) -> None:
-        """End the process at once (SIGKILL), if it still runs."""
+        """End the process at once (SIGKILL), if it still runs; its children too."""
+        children = self.children()
         self._process.kill()
         self._process.wait()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+
+def _children_of(parent: int) -> list[int]:
+    stats = {path.parent.name: _read(path) for path in Path("/proc").glob("[0-9]*/stat")}
+    facts = {int(pid): text.rpartition(b")")[2].split() for pid, text in stats.items() if text}
+    return sorted(pid for pid, (state, of, *_) in facts.items() if state != b"Z" and int(of) == parent)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it ended meanwhile
+        return b""
 
 
 def free_port() -> int:
@@ -98,11 +119,16 @@ def service_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def start_service(
-    directory: Path, *arguments: str, settings: Mapping[str, str] | None = None, cwd: Path = REPOSITORY
+    directory: Path,
+    *arguments: str,
+    settings: Mapping[str, str] | None = None,
+    cwd: Path = REPOSITORY,
+    python: Path | str = sys.executable,
 ) -> ServeProcess:
     """Start `qd serve` with `arguments` on a free port, and return at once.
 
-    `settings` are environment variables (`QUARTERDECK_…`). An embedded database and the log go to `directory`.
+    `settings` are environment variables (`QUARTERDECK_…`). An embedded database and the log go to `directory`. `python`
+    is the interpreter that runs it.
     """
     bind = f"127.0.0.1:{free_port()}"
     environment = service_environment(
@@ -112,7 +138,7 @@ def start_service(
     log_file = directory / f"serve-{bind.rpartition(':')[2]}.log"
     with log_file.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "quarterdeck", "serve", *arguments],
+            [python, "-m", "quarterdeck", "serve", *arguments],
             cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -134,10 +160,13 @@ def cleaned_up(service: ServeProcess) -> Iterator[ServeProcess]:
 
 @contextlib.asynccontextmanager
 async def running_service(
-    directory: Path, *arguments: str, settings: Mapping[str, str] | None = None
+    directory: Path,
+    *arguments: str,
+    settings: Mapping[str, str] | None = None,
+    python: Path | str = sys.executable,
 ) -> AsyncIterator[ServeProcess]:
     """Yield a `qd serve` that is ready; afterwards, stop it by SIGTERM unless the test has, and kill it in the end."""
-    with cleaned_up(start_service(directory, *arguments, settings=settings)) as service:
+    with cleaned_up(start_service(directory, *arguments, settings=settings, python=python)) as service:
         await service.wait_until_ready()
         yield service
         if service.exit_code is None:

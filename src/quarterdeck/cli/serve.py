@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from quarterdeck.cli.child import Child
 from quarterdeck.cli.stopping import Stopping
 from quarterdeck.config import load
 
@@ -15,7 +16,8 @@ from quarterdeck.config import load
 )
 @click.option("--role", metavar="all|web|worker", help="Serve requests, run jobs, or both [default: all].")
 @click.option("--queues", metavar="A,B=5,C-*", help="Queues to run, with limits [default: every queue].")
-@click.option("--concurrency", metavar="N", help="Jobs that run at the same time [default: 100].")
+@click.option("--workers", metavar="N", help="Processes that serve the address and run jobs [default: 1].")
+@click.option("--concurrency", metavar="N", help="Jobs that run at the same time, in each process [default: 100].")
 @click.option("--database-url", metavar="URL", help="PostgreSQL URL, or `embedded` [default: embedded].")
 @click.option("--data-dir", metavar="DIR", help="Directory of the embedded server's files [default: .quarterdeck].")
 @click.option("--migrate/--no-migrate", default=None, help="Apply migrations that are missing [default: --migrate].")
@@ -29,11 +31,18 @@ def serve(*, file: Path | None, server_file: Path | None, **flags: object) -> in
     """Run the service, with the handlers of APP (module:attribute).
 
     Every option is a setting too: `qd config show` lists them. INT or TERM stops it: running jobs get the grace period,
-    and a second signal ends that.
+    and a second signal ends that. With several workers, HUP replaces them one by one.
     """
     stopping = Stopping()
+    child = Child.adopt()
+    if child is not None:
+        child.obey(stopping)
     settings = load(flags, file=file).settings
     settings.auth_required()  # raises where the service would be open to other machines
+    if child is None and settings.workers > 1:
+        from quarterdeck.cli.supervisor import run_supervisor  # noqa: PLC0415 - slow
+
+        return run_supervisor(settings, server_file, stopping)
     from quarterdeck.cli.service import run_service  # noqa: PLC0415 - slow
 
-    return run_service(settings, server_file, stopping)
+    return run_service(settings, server_file, stopping, child)

@@ -69,8 +69,8 @@ def load_config(named: Path | None = None) -> Config:
         config.errorlog = logging.getLogger("hypercorn.error")
         config.errorlog.setLevel(logging.WARNING)  # below that it only repeats what `service.ready` says
     if config.workers > 1:
-        log.warning("workers.ignored", workers=config.workers, then="one process serves; start more of them")
-    # serve() warns of both by itself, and several workers would share the port with whoever else asks for it.
+        log.warning("workers.ignored", workers=config.workers, then="qd serve --workers says how many")
+    # serve() warns of both by itself.
     config.workers, config.debug = 1, False
     return config
 

@@ -1,55 +1,64 @@
 """The life of a service in a process of its own: what is checked first, and the order in which things stop."""
 
 import asyncio
-import sys
+import os
+import socket
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import click
+import structlog
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from quarterdeck.bootstrap import application, load_deck
 from quarterdeck.cli import exits
+from quarterdeck.cli.announce import tell_ready, url_of, warn
+from quarterdeck.cli.child import LEAVING, READY, Child
+from quarterdeck.cli.child import MARGIN as CHILD_MARGIN
+from quarterdeck.cli.connections import Connections
 from quarterdeck.cli.exits import CommandError
 from quarterdeck.cli.failures import told
-from quarterdeck.cli.listen import address_of, listen
+from quarterdeck.cli.listen import listen
 from quarterdeck.cli.served_runtime import ServedRuntime
 from quarterdeck.cli.server import load_config
-from quarterdeck.cli.stopping import Stopping
-from quarterdeck.config import ConfigError, Settings, is_loopback, parse_bind
+from quarterdeck.cli.stopping import STOP_MARGIN, Stopping
+from quarterdeck.config import ConfigError, Settings
 from quarterdeck.deck import Quarterdeck
 from quarterdeck.telemetry.log import configure, get_logger
-from quarterdeck.version import __version__
 
 log = get_logger(__name__)
 
+ALONE = ("service.stops", "service.hurries", "service.stopped")
+ONE_OF_SEVERAL = ("process.stops", "process.hurries", "process.stopped")
 LONGEST_FAREWELL = 3.5
-"""Seconds that Hypercorn may take for the requests in it before the runtime stops without waiting for them."""
+"""Seconds that requests may take before the runtime stops without waiting for them."""
 HTTP_END = 1.0
 """Seconds that Hypercorn may take once the runtime has stopped."""
 
 
-def run_service(settings: Settings, server_file: Path | None, stopping: Stopping) -> int:
-    """Serves until a signal or a failure, and returns the exit code.
+def run_service(settings: Settings, server_file: Path | None, stopping: Stopping, child: Child | None = None) -> int:
+    """Serves until a signal or a failure, and returns the exit code; `child` where others share the address.
 
     Raises CommandError and ConfigError where that cannot begin; nothing has been started then.
     """
     configure(settings.log_level, settings.log_format)
     config = load_config(server_file)
     deck = _load_deck(settings.app) if settings.app else None
-    opened = listen(settings.bind, config.backlog)
-    url = f"{'https' if config.ssl_enabled else 'http'}://{address_of(opened)}"
-    config.bind = [f"fd://{opened.detach()}"]
-    if settings.auth == "off" and not is_loopback(parse_bind(settings.bind)[0]):
-        log.warning("auth.off", url=url, then="every machine that reaches this address may submit work")
+    listener = listen(settings.bind, config.backlog) if child is None else child.listener
+    config.bind = []  # what listens there is ours
+    if child is None:
+        warn(settings, url_of(listener, config))
+    else:
+        structlog.contextvars.bind_contextvars(pid=os.getpid())  # its lines stand among those of others
 
     async def life() -> int:
         runtime = ServedRuntime(settings, deck)
-        return await _serve(application(runtime), config, runtime, stopping, lambda: _ready(url, runtime))
+        service = _Service(runtime, config, listener, stopping, child)
+        return await service.run()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(life())
@@ -74,13 +83,6 @@ def _place_in_user_code(error: BaseException) -> str:
     return f" ({places[-1].filename}, line {places[-1].lineno})" if places else ""
 
 
-def _ready(url: str, runtime: ServedRuntime) -> None:
-    missing = {} if runtime.reached else {"database": "unavailable"}
-    log.info("service.ready", url=url, role=runtime.settings.role, app=runtime.settings.app, **missing)
-    if sys.stdout.isatty():
-        click.echo(f"Quarterdeck {__version__} serves {url} (Ctrl-C stops it)")
-
-
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop  # noqa: PLC0415 - not there on every platform
@@ -90,46 +92,84 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _serve(
-    app: Any, config: Config, runtime: ServedRuntime, stopping: Stopping, ready: Callable[[], None]
-) -> int:
-    """Serves `app` until a signal or a failure, stops everything in order, and returns the exit code.
+class _Service:
+    """The order in which things start and stop in this process."""
 
-    `ready` is called once requests are answered.
-    """
-    asked = asyncio.Event()
+    def __init__(
+        self, runtime: ServedRuntime, config: Config, listener: socket.socket, stopping: Stopping, child: Child | None
+    ) -> None:
+        self._runtime = runtime
+        self._config = config
+        self._stopping = stopping
+        self._child = child
+        # Of a child the service is only a part.
+        self._stops, self._hurries, self._stopped = ALONE if child is None else ONE_OF_SEVERAL
+        self._url = url_of(listener, config)
+        self._app = application(runtime)
+        self._connections = Connections(self._app, config, listener)
+        self._asked = asyncio.Event()
+        self._over = asyncio.Event()
 
-    def on_signal(count: int) -> None:
-        if count == 1:
-            log.info("service.stops", grace=runtime.settings.shutdown_grace)
-            runtime.drain()
-            asked.set()
+    async def run(self) -> int:
+        """Serves until a signal or a failure, stops everything in order, and returns the exit code."""
+        self._stopping.attach(
+            self._runtime.settings.shutdown_grace, self._on_signal, STOP_MARGIN if self._child is None else CHILD_MARGIN
+        )
+        serving = asyncio.create_task(serve(self._app, self._config, shutdown_trigger=self._lifetime), name="hypercorn")
+        try:
+            await _first(serving, self._asked.wait(), self._runtime.failed.wait())
+            await self._stop()
+            await asyncio.wait({serving}, timeout=HTTP_END)
+        finally:
+            serving.cancel()
+            await asyncio.wait({serving}, timeout=HTTP_END)
+            await self._runtime.stop()
+        code = _exit_code(serving, self._runtime)
+        if code == exits.DONE:
+            log.info(self._stopped)
+        return code
+
+    async def _lifetime(self) -> None:
+        """Begins when the runtime has started, and ends when everything has stopped: Hypercorn asks for both."""
+        if not self._runtime.failed.is_set() and not self._asked.is_set():
+            await self._connections.open()
+            self._tell_ready()
+        await self._over.wait()
+
+    async def _stop(self) -> None:
+        if self._child is not None:
+            self._child.tell(LEAVING)
+        if self._runtime.failed.is_set() and not self._asked.is_set():
+            self._stopping.begin(_failed(self._runtime).exit_code)
+            self._asked.set()
+        self._drain()
+        if self._runtime.failed.is_set() and self._child is None:
+            # Nobody else tells whoever asks that this process has failed, as long as jobs get their grace period.
+            await self._runtime.stop()
+        await self._connections.refuse()
+        await self._connections.see_off(min(self._config.graceful_timeout + 0.5, LONGEST_FAREWELL))
+        await self._runtime.stop()
+        self._over.set()
+
+    def _drain(self) -> None:
+        self._connections.close_after_answers()  # first: a drain answers all long polls
+        self._runtime.drain()
+
+    def _on_signal(self, count: int) -> None:
+        if not self._asked.is_set():
+            log.info(self._stops, grace=self._runtime.settings.shutdown_grace)
+            self._drain()
+            self._asked.set()
+        if count > 1:
+            log.warning(self._hurries)
+            self._runtime.hurry()
+
+    def _tell_ready(self) -> None:
+        missing = {} if self._runtime.reached else {"database": "unavailable"}
+        if self._child is None:
+            tell_ready(self._url, self._runtime.settings, **missing)
         else:
-            log.warning("service.hurries")
-            runtime.hurry()
-
-    async def until_the_end() -> None:
-        if not runtime.failed.is_set() and not asked.is_set():
-            ready()
-        await _first({asyncio.create_task(asked.wait()), asyncio.create_task(runtime.failed.wait())})
-        if not asked.is_set():
-            stopping.begin(_failed(runtime).exit_code)
-            runtime.drain()
-            asked.set()
-
-    stopping.attach(runtime.settings.shutdown_grace, on_signal)
-    serving = asyncio.create_task(serve(app, config, shutdown_trigger=until_the_end), name="hypercorn")
-    try:
-        await _first({serving, asyncio.create_task(asked.wait())}, keep={serving})
-        # Hypercorn closes its connections before it lets the application stop, and may wait for them for ever.
-        await asyncio.wait({serving}, timeout=min(config.graceful_timeout + 0.5, LONGEST_FAREWELL))
-        await runtime.stop()
-        await asyncio.wait({serving}, timeout=HTTP_END)
-    finally:
-        serving.cancel()
-        await asyncio.wait({serving}, timeout=HTTP_END)
-        await runtime.stop()
-    return _exit_code(serving, runtime)
+            self._child.tell(READY)
 
 
 def _exit_code(serving: asyncio.Task[None], runtime: ServedRuntime) -> int:
@@ -141,7 +181,6 @@ def _exit_code(serving: asyncio.Task[None], runtime: ServedRuntime) -> int:
     elif serving.done() and not serving.cancelled() and (raised := serving.exception()) is not None:
         error = told(raised)
     if error is None:
-        log.info("service.stopped")
         return exits.DONE
     click.echo(f"qd: {error.message}", err=True)
     return error.exit_code
@@ -155,10 +194,11 @@ def _failed(runtime: ServedRuntime) -> CommandError:
     return CommandError(f"an inner loop of the service died, see the log above ({words})", exits.LOOP_DIED)
 
 
-async def _first(tasks: set[asyncio.Task[Any]], keep: set[asyncio.Task[Any]] | None = None) -> None:
-    """Waits for one of the tasks, and ends the others but those to keep."""
+async def _first(serving: asyncio.Task[None], *others: Coroutine[Any, Any, Any]) -> None:
+    """Waits for one of these, and ends the others but not `serving`."""
+    tasks = [asyncio.create_task(other) for other in others]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, *tasks}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks - (keep or set()):
+        for task in tasks:
             task.cancel()

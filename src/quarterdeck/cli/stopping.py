@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import signal
 import threading
@@ -58,22 +59,35 @@ class Stopping:
 
     def __init__(self) -> None:
         """From now on signals are caught; until `attach` they end the process at once, with exit code 0."""
-        self._limit = STOP_MARGIN
+        self._margin = self._limit = STOP_MARGIN
         self._watchdog = Watchdog()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tell: Callable[[int], None] = lambda _count: None
+        self._context = contextvars.copy_context()
         self._count = 0
+        self._asked = 0
         for number in SIGNALS:
             signal.signal(number, self._receive)
 
-    def attach(self, grace: float, tell: Callable[[int], None]) -> None:
+    def attach(self, grace: float, tell: Callable[[int], None], margin: float = STOP_MARGIN) -> None:
         """Calls `tell` in the running loop with the number of signals so far, at each of them.
 
-        `grace` is the seconds that running jobs get; the process is over at the latest STOP_MARGIN after them.
+        `grace` is the seconds that running jobs get; the process is over at the latest `margin` seconds after them.
         """
-        self._limit = grace + STOP_MARGIN
+        self._margin, self._limit = margin, grace + margin
         self._tell = tell
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        if self._asked:
+            self._pass_on(self._asked)
+
+    def ask(self, count: int) -> None:
+        """Stops as by that many signals, from whatever thread; a signal that comes as well does not add to them.
+
+        Before `attach` that waits for it.
+        """
+        self._asked = count
+        self._pass_on(count)
 
     def begin(self, exit_code: int) -> None:
         """Bounds a stop that no signal asked for."""
@@ -87,6 +101,10 @@ class Stopping:
         self._count += 1
         if self._loop is None:
             raise SystemExit(exits.DONE)
-        self._watchdog.arm(self._limit if self._count == 1 else STOP_MARGIN, exits.DONE)
-        with contextlib.suppress(RuntimeError):  # the loop is closed already
-            self._loop.call_soon_threadsafe(self._tell, self._count)
+        self._pass_on(self._count)
+
+    def _pass_on(self, count: int) -> None:
+        self._watchdog.arm(self._limit if count == 1 else self._margin, exits.DONE)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(self._tell, count, context=self._context)

@@ -21,6 +21,8 @@ from quarterdeck.config.values import (
     parse_targets,
 )
 
+MAX_WORKERS = 256
+
 _SECRET: dict[str, object] = {"secret": True}
 _DURATION: dict[str, object] = {"duration": True}
 
@@ -59,6 +61,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="memcached servers, `host:port`, comma-separated. Unset: a cache inside the process"),
     ] = None
+    workers: Annotated[
+        int,
+        Meta(description="Processes that `qd serve` starts on the one address; each runs jobs", ge=1, le=MAX_WORKERS),
+    ] = 1
     concurrency: Annotated[
         int, Meta(description="Jobs that run at the same time in one process", ge=1, le=MAX_LIMIT)
     ] = 100

@@ -13,10 +13,14 @@ log = get_logger(__name__)
 
 
 class Tasks:
-    """Every long-lived task of the engine. One that ends by an exception is reported at once, not at shutdown."""
+    """Every long-lived task of the engine. One that ends by an exception is reported at once, not at shutdown.
+
+    So is one that was cancelled, unless by `cancel`: a cancelled future that a loop waits for ends the loop, too.
+    """
 
     def __init__(self, on_death: Callable[[BaseException], None]) -> None:
         self._on_death = on_death
+        self._cancelling = False
         self._tasks: dict[asyncio.Task[None], str] = {}
 
     def spawn(self, name: str, loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -28,12 +32,18 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         name = self._tasks.pop(task, "?")
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error: BaseException | None
+        if task.cancelled():
+            error = None if self._cancelling else RuntimeError(f"the loop {name!r} was cancelled")
+        else:
+            error = task.exception()
+        if error is not None:
             log.critical("loop.died", loop=name, exc_info=error)
             self._on_death(error)
 
     async def cancel(self) -> None:
         """Cancels whatever still runs and waits for it."""
+        self._cancelling = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -98,3 +98,31 @@ watchdog.arm(60, 2)
 time.sleep(60)
 """
     assert run(program)[0] == 2
+
+
+ASKED = """
+import threading
+async def main():
+    counts = asyncio.Queue()
+    stopping.attach(60, counts.put_nowait)
+    ORDERS
+    print(await counts.get(), await counts.get(), flush=True)
+early = EARLY
+if early:
+    stopping.ask(early)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("early", "orders", "told"),
+    [
+        ("1", "stopping.ask(2)", "1 2"),
+        ("0", "threading.Thread(target=stopping.ask, args=(1,)).start(); os.kill(os.getpid(), signal.SIGTERM)", "1 1"),
+        ("1", "os.kill(os.getpid(), signal.SIGTERM)", "1 1"),
+    ],
+    ids=["before it is attached", "with a signal", "before, and with a signal"],
+)
+def test_who_asks_is_told_to_the_loop_and_a_signal_beside_it_hurries_nothing(early, orders, told):
+    code, out, err = run(ASKED.replace("ORDERS", orders).replace("EARLY", early))
+    assert (code, out.strip()) == (0, told), err
