@@ -5,6 +5,7 @@ import inspect
 import signal
 import traceback
 from contextlib import ExitStack
+from pathlib import Path
 
 import asyncpg
 import msgspec
@@ -16,6 +17,7 @@ from tests.support.tasks import no_task_left
 
 SERVER = pytest.StashKey[TestServer | str]()
 CLEANUP = pytest.StashKey[ExitStack]()
+LONGEST = [Path(__file__).parent / name for name in ("e2e", "fuzz")]
 
 
 def _server(config: pytest.Config) -> TestServer | str:
@@ -57,6 +59,8 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_collection_modifyitems(items):
+    # The longest first: at the end, a worker that has nothing left takes short ones off the other.
+    items.sort(key=lambda item: not any(map(item.path.is_relative_to, LONGEST)))
     for item in items:
         if inspect.iscoroutinefunction(getattr(item, "obj", None)):
             item.fixturenames.insert(0, "no_stray_task")

@@ -63,6 +63,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._stopping = False
         self._draining = False
         self._held: _Held | None = None
         self._renounced: str | None = None
@@ -95,6 +96,7 @@ class Heartbeat:
         """Deregisters and ends the thread; waits at most `timeout` seconds."""
         if self._thread is None:
             return
+        self._stopping = True  # the thread looks at it once it has made its event
         if self._loop is not None and self._stop is not None:
             with suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._stop.set)
@@ -126,6 +128,8 @@ class Heartbeat:
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
+        if self._stopping:
+            self._stop.set()
         backoff = Backoff(cap=2.0)
         while not self._stop.is_set():
             try:
