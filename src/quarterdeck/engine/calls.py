@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 from quarterdeck.domain.errors import Unavailable
 from quarterdeck.engine.meter import Meter
 from quarterdeck.store import pool
+from quarterdeck.telemetry.log import get_logger
+
+log = get_logger(__name__)
 
 T = TypeVar("T")
 
-CALL_TIMEOUT = 1.8
+CALL_TIMEOUT = 1.5
 """Seconds a caller waits for the database before it is told that it is unavailable."""
 
 
@@ -41,7 +44,9 @@ class Calls:
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
                 return await asyncio.shield(task)
-        except Exception as error:
+        except BaseException as error:
+            if not task.done():
+                task.add_done_callback(_end_unheard)
             if pool.is_temporary(error):
                 if self._meter is not None:
                     self._meter.database_failed(pool.error_class(error))
@@ -51,3 +56,9 @@ class Calls:
     async def close(self) -> None:
         """Waits for the statements under way; each has its own time limit."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _end_unheard(task: asyncio.Task[Any]) -> None:
+    """The end of a statement whose caller has gone: trouble that passes is no news."""
+    if not task.cancelled() and (error := task.exception()) is not None and not pool.is_temporary(error):
+        log.error("call.failed_unheard", exc_info=error)
