@@ -36,6 +36,7 @@ class Producer:
         executor: Executor,
         holdings: Holdings,
         worker: Callable[[], str | None],
+        doubt: Callable[[], None],
         meter: Meter,
     ) -> None:
         self.queue = queue
@@ -45,6 +46,7 @@ class Producer:
         self._executor = executor
         self._holdings = holdings
         self._worker = worker
+        self._doubt = doubt
         self._meter = meter
         self._work = Signal()
         self._room = Signal()
@@ -90,6 +92,7 @@ class Producer:
                     more = await self._claim(wanted) >= wanted
                     trouble.over()
                 except Exception as error:  # noqa: BLE001 - sorted there
+                    self._doubt()
                     await trouble.wait_out(error)
 
     async def _claim(self, wanted: int) -> int:

@@ -161,7 +161,7 @@ class Engine:
             self._attempts,
             self._holdings,
             worker=self._lease.worker,
-            claiming_since=self._producers.claiming_since,
+            in_flight=(self._producers.claiming_since, lambda: self._submitter.inserting_since),
             every=settings.lease / BEATS_PER_LEASE,
             on_written=self._on_written,
             meter=meter,
@@ -174,6 +174,7 @@ class Engine:
             lanes=self._producers,
             worker=self._lease.worker,
             due=lambda job: self._tick.expect(job.run_at),
+            doubt=self._reconciler.doubt,
             meter=meter,
         )
         room = RoomKeeper(QueueStore(api), calls=self._calls)
@@ -378,6 +379,7 @@ class Engine:
             executor=self._executor,
             holdings=self._holdings,
             worker=self._lease.worker,
+            doubt=self._reconciler.doubt,
             meter=self._meter,
         )
 

@@ -72,6 +72,7 @@ class Submitter:
         lanes: Lanes,
         worker: Callable[[], str | None],
         due: Callable[[Job], None],
+        doubt: Callable[[], None],
         meter: Meter,
     ) -> None:
         self._jobs = jobs
@@ -81,12 +82,14 @@ class Submitter:
         self._lanes = lanes
         self._worker = worker
         self._due = due
+        self._doubt = doubt
         self._meter = meter
         self._intake: asyncio.Queue[_Request] = asyncio.Queue(INTAKE)
         self._postponed: list[_Request] = []
         self._keys_in_flight: set[IdempotencyKey] = set()
         self._closed = False
         self._hand_off = True
+        self.inserting_since: float | None = None
 
     async def insert(self, job: NewJob) -> Submitted:
         """Stores a checked job; it is durable when this returns.
@@ -160,9 +163,11 @@ class Submitter:
         """The loop."""
         while True:
             taken = await self._gather()
+            self.inserting_since = time.monotonic()
             try:
                 await self._insert(taken)
             finally:
+                self.inserting_since = None
                 for _ in taken:
                     self._intake.task_done()
 
@@ -210,6 +215,7 @@ class Submitter:
                 elif pool.is_passing(error):
                     log.warning("submitter.waits", error=str(error) or type(error).__name__)
                     repeated = True
+                    self._doubt()
                     await backoff.pause()
                 elif len(group) > 1:
                     middle = len(group) // 2
@@ -227,7 +233,7 @@ class Submitter:
         """
         stored = await self._jobs.get_jobs([request.job.id for request in group])
         if stored:
-            await self._explain([request for request in group if request.job.id in stored])
+            await self._explain([request for request in group if request.job.id in stored], stored)
         return [request for request in group if not request.answer.done()]
 
     def _offers(self, group: list[_Request], worker: str | None) -> tuple[list[bool], int]:
@@ -262,21 +268,22 @@ class Submitter:
             else:
                 self._settle(request, as_job(request.job, fact))
         if missing:
-            await self._explain(missing)
+            await self._explain(missing, await self._jobs.get_jobs([request.job.id for request in missing]))
 
-    async def _explain(self, missing: list[_Request]) -> None:
+    async def _explain(self, missing: list[_Request], stored: dict[uuid.UUID, Job]) -> None:
         """Why these were not inserted: an earlier try, whose reply was lost, had done it, or a key of theirs is taken.
 
-        Who stays unanswered is tried again: its key was freed between two statements.
+        `stored` are those that are there. Who stays unanswered is tried again: its key was freed between statements.
         """
-        stored = await self._jobs.get_jobs([request.job.id for request in missing])
         unique = [request.job for request in missing if request.job.unique_key is not None]
         holders = await self._jobs.find_unique(unique) if unique else {}
         earlier = await self._jobs.get_jobs(list(holders.values())) if holders else {}
+        keys = [request.job.idempotency for request in missing if request.job.idempotency is not None]
+        answers = await self._jobs.find_answers(keys) if keys else {}
         for request in missing:
             job = request.job
             if job.idempotency is not None:
-                answer = await self._jobs.find_answer(job.idempotency)
+                answer = answers.get(job.idempotency)
                 if answer is not None:
                     self._replay(request, job.idempotency, answer, stored.get(job.id))
             elif job.id in stored:
@@ -303,8 +310,9 @@ class Submitter:
 
     def _settle(self, request: _Request, job: Job, said: Job | None = None) -> None:
         # A job found running as the insert made it was handed to us; one that has moved on is already ours or not ours.
-        handed = job.state is State.RUNNING and job.seq == HANDED_OFF_SEQ and job.worker == self._worker()
-        if handed and job.id not in self._holdings:
+        # A claim, whose reply may come after this, leaves the same seq, but it is another transaction than the insert.
+        handed = job.state is State.RUNNING and job.seq == HANDED_OFF_SEQ and job.attempted_at == job.created_at
+        if handed and job.worker == self._worker() and job.id not in self._holdings:
             self._holdings.add(job.id, 1, job.queue)
             self._executor.accept(claimed_from(request.job, job))
         else:

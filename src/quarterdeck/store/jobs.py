@@ -124,11 +124,29 @@ class JobStore:
 
     async def find_answer(self, key: IdempotencyKey) -> tuple[bytes, uuid.UUID, Answer] | None:
         """The hash of the first body, the job, and the first answer under a key, while it is kept."""
-        rows = await fetch(self._pool, "find_answer", key.tenant, key.method, key.path, key.key)
-        if not rows:
-            return None
-        (row,) = rows
-        return row["body_hash"], row["job_id"], msgspec.json.decode(row["answer"], type=Answer)
+        return (await self.find_answers([key])).get(key)
+
+    async def find_answers(
+        self, keys: Sequence[IdempotencyKey]
+    ) -> dict[IdempotencyKey, tuple[bytes, uuid.UUID, Answer]]:
+        """The same for each of these keys under which an answer is kept, by the key as it was given."""
+        rows = await fetch(
+            self._pool,
+            "find_answers",
+            [key.tenant for key in keys],
+            [key.method for key in keys],
+            [key.path for key in keys],
+            [key.key for key in keys],
+        )
+        found = {
+            (row["tenant"], row["method"], row["path"], row["key"]): (
+                row["body_hash"],
+                row["job_id"],
+                msgspec.json.decode(row["answer"], type=Answer),
+            )
+            for row in rows
+        }
+        return {key: found[place] for key in keys if (place := (key.tenant, key.method, key.path, key.key)) in found}
 
     async def prune_answers(self, limit: int) -> int:
         """Forgets up to `limit` answers that are no longer kept; returns how many."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -91,8 +92,34 @@ async def open_pool(dsn: str, *, name: str, size: int, command_timeout: float) -
 
 async def fetch(pool: asyncpg.Pool, name: str, *arguments: Any) -> list[asyncpg.Record]:
     """Runs the statement `name` and returns its rows. Waits at most a second for a free connection."""
-    async with pool.acquire(timeout=ACQUIRE_TIMEOUT) as connection:
+    connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT)
+    try:
         return await connection.fetch(SQL[name], *arguments)
+    except TimeoutError:
+        _cut_idle(pool)
+        raise
+    except asyncio.CancelledError:
+        connection.terminate()
+        raise
+    finally:
+        await _give_back(pool, connection)
+
+
+async def _give_back(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    # Where a statement was stopped, this waits until the server says so, or raises a TimeoutError: none for a cancel.
+    try:
+        await pool.release(connection)
+    except asyncio.CancelledError:
+        with suppress(asyncpg.InterfaceError):  # it is back already
+            connection.terminate()
+        raise
+
+
+def _cut_idle(pool: asyncpg.Pool) -> None:
+    """Cuts the connections that wait in the pool: where one fell silent, the others would cost a time limit each."""
+    for holder in pool._holders:  # type: ignore[attr-defined]  # noqa: SLF001 - asyncpg has no public way to them
+        if holder.is_idle():
+            holder.terminate()
 
 
 async def open_connection(dsn: str, *, name: str, command_timeout: float) -> asyncpg.Connection:
