@@ -70,6 +70,7 @@ class Executor:
         self._meter = meter
         self._ready: asyncio.Queue[ClaimedJob] = asyncio.Queue(slots + MAX_PREFETCH)
         self._running: dict[uuid.UUID, Attempt] = {}
+        self._again: dict[uuid.UUID, ClaimedJob] = {}
         self._abandoned: set[asyncio.Task[None]] = set()
         self._reserved = 0
         self.draining = False
@@ -154,6 +155,9 @@ class Executor:
             if self._holdings.is_unwanted(job.id):
                 self._completer.finish(_ended(job, Interrupted(), cancel_requested=True))
                 continue
+            if job.id in self._running:
+                self._again[job.id] = job  # its last run, under a lease that was lost, still stops
+                continue
             self._begin(job)
 
     def _begin(self, job: ClaimedJob) -> None:
@@ -192,6 +196,8 @@ class Executor:
     def _report(self, attempt: Attempt, outcome: Outcome | None) -> None:
         job = attempt.job
         del self._running[job.id]
+        if (again := self._again.pop(job.id, None)) is not None:
+            self.accept(again)
         if attempt.task is not None and not attempt.task.done():
             self._abandoned.add(attempt.task)
             attempt.task.add_done_callback(self._abandoned.discard)

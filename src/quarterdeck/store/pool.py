@@ -92,34 +92,39 @@ async def open_pool(dsn: str, *, name: str, size: int, command_timeout: float) -
 
 async def fetch(pool: asyncpg.Pool, name: str, *arguments: Any) -> list[asyncpg.Record]:
     """Runs the statement `name` and returns its rows. Waits at most a second for a free connection."""
-    connection = await pool.acquire(timeout=ACQUIRE_TIMEOUT)
-    try:
-        return await connection.fetch(SQL[name], *arguments)
-    except TimeoutError:
-        _cut_idle(pool)
-        raise
-    except asyncio.CancelledError:
-        connection.terminate()
-        raise
-    finally:
-        await _give_back(pool, connection)
-
-
-async def _give_back(pool: asyncpg.Pool, connection: asyncpg.pool.PoolConnectionProxy) -> None:
-    # Where a statement was stopped, this waits until the server says so, or raises a TimeoutError: none for a cancel.
-    try:
-        await pool.release(connection)
-    except asyncio.CancelledError:
-        with suppress(asyncpg.InterfaceError):  # it is back already
-            connection.terminate()
-        raise
+    async with pool.acquire(timeout=ACQUIRE_TIMEOUT) as connection:
+        try:
+            return await connection.fetch(SQL[name], *arguments)
+        except TimeoutError:
+            _cut_idle(pool)
+            await _stopped(connection)
+            raise
+        except asyncio.CancelledError:
+            _cut(connection)  # its way back would wait for the server, and what that raises hide the cancel
+            raise
 
 
 def _cut_idle(pool: asyncpg.Pool) -> None:
     """Cuts the connections that wait in the pool: where one fell silent, the others would cost a time limit each."""
-    for holder in pool._holders:  # type: ignore[attr-defined]  # noqa: SLF001 - asyncpg has no public way to them
+    for holder in getattr(pool, "_holders", ()):  # asyncpg has no public way to them
         if holder.is_idle():
             holder.terminate()
+
+
+async def _stopped(connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    """Waits until the server has stopped what ran out of time; cuts a connection on which nobody says so."""
+    try:
+        await connection.execute("", timeout=ACQUIRE_TIMEOUT)
+    except asyncio.CancelledError:
+        _cut(connection)
+        raise
+    except Exception:  # noqa: BLE001 - whatever it is, it is of no more use
+        _cut(connection)
+
+
+def _cut(connection: asyncpg.pool.PoolConnectionProxy) -> None:
+    with suppress(asyncpg.InterfaceError):  # the driver has done it, and taken the connection back
+        connection.terminate()
 
 
 async def open_connection(dsn: str, *, name: str, command_timeout: float) -> asyncpg.Connection:

@@ -14,6 +14,7 @@ import pytest
 from quarterdeck import Quarterdeck, bootstrap
 from quarterdeck.bootstrap import Runtime
 from quarterdeck.config import Settings
+from quarterdeck.domain.state import State
 from quarterdeck.store import pool
 from quarterdeck.store.queries import SQL
 from quarterdeck.web.app import create_app
@@ -363,6 +364,37 @@ async def test_a_worker_that_cannot_beat_stops_before_another_one_takes_its_jobs
         assert worker_of(ledger.runtime) is None
         await ledger.submit(2)
         await ledger.judge(connection, reruns=1)
+
+
+async def test_a_job_that_comes_back_while_its_last_run_still_stops_waits_for_that(database_url, connection):
+    runs, release = [], asyncio.Event()
+    deck = Quarterdeck()
+
+    @deck.handler()
+    async def slow_to_stop() -> str:
+        began = monotonic()
+        try:
+            await release.wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(2.5)
+            raise
+        finally:
+            runs.append((began, monotonic()))
+        return "done"
+
+    async with running(database_url, deck, lease=1.0):
+        handle = await slow_to_stop.submit()
+        await eventually(lambda: _runs(handle))
+        await connection.execute("delete from quarterdeck.worker")
+        await eventually(lambda: len(runs) == 1, 10)
+        release.set()
+        assert await handle.result(timeout=10) == "done"
+    assert len(runs) == 2
+    assert runs[0][1] <= runs[1][0]
+
+
+async def _runs(handle):
+    return (await handle.job()).state is State.RUNNING
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Collection, Generator
+from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -83,33 +83,34 @@ def _failure(connection: Any, *, by_time: bool) -> Exception:
 
 
 class LossyConnection:
-    """A connection of asyncpg whose statements fail as a LostReplies decides."""
+    """A connection of asyncpg; the service's own statements on it fail as a LostReplies decides."""
 
     def __init__(self, connection: Any, replies: LostReplies) -> None:
-        self.inner = connection
+        self._connection = connection
         self._replies = replies
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
+        return getattr(self._connection, name)
 
     async def fetch(self, statement: str, *arguments: Any) -> Any:
         """As asyncpg's."""
-        return await self._run(statement, lambda: self.inner.fetch(statement, *arguments))
+        return await self._run(statement, lambda: self._connection.fetch(statement, *arguments))
 
     async def fetchval(self, statement: str, *arguments: Any) -> Any:
         """As asyncpg's."""
-        return await self._run(statement, lambda: self.inner.fetchval(statement, *arguments))
+        return await self._run(statement, lambda: self._connection.fetchval(statement, *arguments))
 
-    async def execute(self, statement: str, *arguments: Any) -> Any:
+    async def execute(self, statement: str, *arguments: Any, **options: Any) -> Any:
         """As asyncpg's."""
-        return await self._run(statement, lambda: self.inner.execute(statement, *arguments))
+        return await self._run(statement, lambda: self._connection.execute(statement, *arguments, **options))
 
     def transaction(self) -> _LossyTransaction:
         """As asyncpg's; its commit may be what fails."""
-        return _LossyTransaction(self.inner, self._replies)
+        return _LossyTransaction(self._connection, self._replies)
 
     async def _run(self, statement: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        return await self._replies.run(_NAMES[statement], self.inner, call)
+        name = _NAMES.get(statement)
+        return await (call() if name is None else self._replies.run(name, self._connection, call))
 
 
 class _LossyTransaction:
@@ -144,22 +145,14 @@ class LossyPool:
         return getattr(self._pool, name)
 
     def acquire(self, *, timeout: float | None = None) -> _Loan:
-        """As asyncpg's: to be awaited, or entered."""
+        """As asyncpg's, to be entered."""
         return _Loan(self._pool.acquire(timeout=timeout), self._replies)
-
-    async def release(self, connection: LossyConnection) -> None:
-        """As asyncpg's."""
-        await self._pool.release(connection.inner)
 
 
 class _Loan:
     def __init__(self, loan: Any, replies: LostReplies) -> None:
         self._loan = loan
         self._replies = replies
-
-    def __await__(self) -> Generator[Any, Any, LossyConnection]:
-        connection = yield from self._loan.__await__()
-        return LossyConnection(connection, self._replies)
 
     async def __aenter__(self) -> LossyConnection:
         return LossyConnection(await self._loan.__aenter__(), self._replies)
