@@ -42,7 +42,8 @@ async def started(runtime):
 async def test_a_worker_that_was_only_away_takes_the_crash_back(database_url, stores, deck, gate):
     async with running(database_url, deck, lease=3.0) as runtime:
         job = await started(runtime)
-        # What others do where it has not beaten for a lease.
+        # What others do where it has not beaten for a lease. It does not know yet, and must not claim the job again.
+        await stores.execute("insert into quarterdeck.queue (name, paused) values ('default', true)")
         await stores.execute("update quarterdeck.worker set lease_until = now() - interval '1 second'")
         assert len(await stores.upkeep.bury_workers()) == 1
         assert len(await stores.upkeep.rescue_jobs(10)) == 1
@@ -52,6 +53,7 @@ async def test_a_worker_that_was_only_away_takes_the_crash_back(database_url, st
             return (await stores.row(job.id))["crashes"] == 0
 
         await eventually(forgiven, within=15)
+        await stores.execute("delete from quarterdeck.queue")
         gate.set()
         assert await job.result(timeout=15) == "done"
     row = await stores.row(job.id)
