@@ -59,7 +59,9 @@ def process_exists(pid: int) -> bool:
 
 def postmaster_of(data_dir: Path) -> int:
     """The process id of the embedded server in `data_dir`, which must be running."""
-    return int((data_dir / "cluster" / "postmaster.pid").read_text().splitlines()[0])
+    lines = (data_dir / "cluster" / "postmaster.pid").read_text().splitlines()
+    assert lines, "the file is there, and nothing is in it yet"
+    return int(lines[0])
 
 
 def is_root() -> bool:

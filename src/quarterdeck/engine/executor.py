@@ -134,12 +134,13 @@ class Executor:
         if count:
             self.hungry()
 
-    def accept(self, job: ClaimedJob) -> None:
+    def accept(self, job: ClaimedJob, *, alone: bool = False) -> None:
         """Takes a claimed job, already held. There is room for everything that `demand` and `reserve` granted.
 
-        One that comes while this process drains goes straight back.
+        One that comes while this process drains goes straight back, and so does one that is not to run `alone` and
+        comes, by a claim that was under way, while others have to.
         """
-        if self.draining:
+        if self.draining or (self.secluded and not alone):
             self._completer.finish(_ended(job, Interrupted(), unstarted=True))
         else:
             self._ready.put_nowait(job)

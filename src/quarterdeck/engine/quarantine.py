@@ -79,6 +79,6 @@ class Quarantine:
         job = await self._attempts.claim_suspect(suspect, worker)
         if job is not None and self._worker() == worker:
             self._holdings.add(job.id, job.fence, job.queue)
-            self._executor.accept(job)
+            self._executor.accept(job, alone=True)
             while len(self._holdings):
                 await self._holdings.emptied(LOOK_EVERY)

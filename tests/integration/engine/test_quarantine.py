@@ -1,12 +1,13 @@
 """A job that was lost with two workers runs alone, and nothing waits longer than that takes."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
 from quarterdeck import Quarterdeck
 from tests.support.factories import history, open_stores
-from tests.support.running import running
+from tests.support.running import running, worker_of
 from tests.support.waiting import eventually
 
 
@@ -67,6 +68,31 @@ async def test_a_suspect_waits_for_what_runs_and_everything_waits_for_it(databas
         assert [await job.result(timeout=10) for job in later] == ["later 0", "later 1", "later 2"]
     assert all(names == {"suspect"} for names in stage.seen_together if "suspect" in names)
     assert history(await stores.row(suspect.id)) == ["submitted", "started", "completed"]
+
+
+async def test_what_a_claim_under_way_brings_goes_back(database_url, stores):
+    stage = Stage()
+    async with running(database_url, stage.deck) as runtime:
+        engine = runtime.engine
+        first = await engine.jobs.submit_by_name("act", {"name": "first"})
+        await eventually(lambda: stage.running == {"first"})
+        await submit_suspect(runtime, stores, "suspect")
+        await eventually(lambda: engine._executor.secluded)
+        later = await engine.jobs.submit_by_name("act", {"name": "later"})
+        claim = partial(engine._attempts.claim_jobs, "default", 1, worker_of(runtime), ["act"])
+        (claimed,) = await eventually(claim)  # a claim that was under way may have had it for a moment
+        assert claimed.id == later.id
+        engine._holdings.add(claimed.id, claimed.fence, claimed.queue)
+        engine._executor.accept(claimed)
+
+        async def given_back() -> bool:
+            row = await stores.row(later.id)
+            return (row["state"], row["attempt"]) == ("available", 0)
+
+        await eventually(given_back)
+        assert stage.running == {"first"}
+        stage.let_go("first", "suspect", "later")
+        assert [await job.result(timeout=10) for job in (first, later)] == ["first", "later"]
 
 
 async def test_the_other_processes_go_on_working(database_url, stores):
