@@ -40,9 +40,9 @@ fuzz: export QD_FUZZ_EXAMPLES := $(or $(EXAMPLES),200)
 fuzz: setup ## Make requests up from the interface's description (SECONDS=600 EXAMPLES=200)
 	@$(PYTEST) tests/fuzz/test_interface.py
 
-soak: setup ## Break three processes and their database under load, and check every job (SECONDS=60 SEED=n RATE=200 REPORT=file)
+soak: setup ## Break three processes and their database under load, and check every job (SECONDS=60 SEED=n RATE=200 REPORT=file BARS=no)
 	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),60) --rate $(or $(RATE),200) \
-		$(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
+		$(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT)) $(if $(filter no,$(BARS)),--no-bars)
 
 lint: setup ## Check style, formatting and imports
 	@$(BIN)/ruff check .
