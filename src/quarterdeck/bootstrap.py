@@ -144,11 +144,7 @@ class Runtime:
         return self._embedded.dsn()
 
     async def _start_engine(self, dsn: str) -> None:
-        migrator = Migrator(dsn)
-        if self.settings.migrate:
-            for migration in await migrator.up():
-                log.info("migration.applied", version=migration.version, name=migration.name)
-        await migrator.verify()
+        await Migrator(dsn).prepare(apply=self.settings.migrate)
         engine = Engine(
             self.settings,
             self._registry,

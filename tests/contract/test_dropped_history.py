@@ -6,6 +6,8 @@ import uuid
 import asyncpg
 import pytest
 
+from tests.support.factories import new_id
+
 ROUTES = [
     ("GET", ""),
     ("PATCH", ""),
@@ -27,9 +29,8 @@ async def installed(client, database_url):
         await connection.close()
 
 
-def id_of(days_ago: float, version: int = 7) -> uuid.UUID:
-    moment = dt.datetime.now(dt.UTC) - dt.timedelta(days=days_ago)
-    return uuid.UUID(int=int(moment.timestamp() * 1000) << 80 | version << 76 | 2 << 62)
+def id_of(days_ago: float) -> uuid.UUID:
+    return new_id(dt.datetime.now(dt.UTC) - dt.timedelta(days=days_ago))
 
 
 async def test_every_route_of_a_job_says_that_its_history_was_dropped(client):
@@ -42,7 +43,7 @@ async def test_every_route_of_a_job_says_that_its_history_was_dropped(client):
 
 @pytest.mark.parametrize(
     "job_id",
-    [id_of(20), id_of(0.5), id_of(-1), id_of(5, version=4), uuid.UUID(int=0)],
+    [id_of(20), id_of(0.5), id_of(-1), uuid.UUID(int=id_of(5).int, version=4), uuid.UUID(int=0)],
     ids=["before", "today", "to come", "no time", "nil"],
 )
 async def test_an_id_from_before_or_since_or_without_a_time_was_never_there(client, job_id):

@@ -108,12 +108,8 @@ class Supervisor:
             self._embedded = EmbeddedPostgres(Path(self._settings.data_dir))
             await self._embedded.start()
             dsn = self._embedded.dsn()
-        migrator = Migrator(dsn)
         try:
-            if self._settings.migrate:
-                for migration in await migrator.up():
-                    log.info("migration.applied", version=migration.version, name=migration.name)
-            await migrator.verify()
+            await Migrator(dsn).prepare(apply=self._settings.migrate)
         except Exception as error:
             if not pool.is_passing(error):
                 raise

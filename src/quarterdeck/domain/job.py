@@ -123,6 +123,11 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     idempotency: IdempotencyKey | None = None
 
 
+def submitted_at(job_id: uuid.UUID) -> int:
+    """When an id was made, in milliseconds since 1970: a UUIDv7 begins with that (RFC 9562, section 5.7)."""
+    return job_id.int >> 80
+
+
 class IdSource:
     """Makes UUIDv7 ids (RFC 9562, section 5.7) that grow strictly within this process.
 

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from quarterdeck.domain.errors import JobGone, JobNotFound
+from quarterdeck.domain.job import submitted_at
 from quarterdeck.engine.calls import Calls
 from quarterdeck.engine.shared import Shared
 from quarterdeck.store.upkeep import KeptHistory, UpkeepStore
@@ -30,7 +31,7 @@ class Absence:
         """
         if job_id.version == _TIME_ORDERED:
             kept = (await self._calls.call(self._kept.get(["history"])))["history"]
-            moment = (job_id.int >> 80) / 1000
+            moment = submitted_at(job_id) / 1000
             if kept.oldest is not None and kept.installed.timestamp() <= moment < kept.oldest.timestamp():
                 return JobGone(f"the history of {kept.oldest:%Y-%m-%d} and later is kept; job {job_id} is older")
         return JobNotFound(f"there is no job {job_id}")

@@ -34,7 +34,8 @@ class Aftermath:
     async def _settle(self, worker: str, held: Mapping[uuid.UUID, int]) -> None:
         released = await self._attempts.release_worker(worker)
         self._on_written(released)
-        rest = {job_id: fence for job_id, fence in held.items() if job_id not in {row.id for row in released}}
+        given_back = {row.id for row in released}
+        rest = {job_id: fence for job_id, fence in held.items() if job_id not in given_back}
         forgiven = await self._attempts.forgive_crashes(rest) if rest else []
         if released or forgiven:
             log.info("lease.settled", worker=worker, released=len(released), forgiven=len(forgiven))

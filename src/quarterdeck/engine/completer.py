@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import msgspec
 
 from quarterdeck.clock import DatabaseClock
+from quarterdeck.domain.job import submitted_at
 from quarterdeck.domain.jsonvalue import encode_result
 from quarterdeck.domain.outcome import Transition
 from quarterdeck.domain.state import TERMINAL, Reason, State
@@ -162,8 +163,7 @@ class Completer:
         now = self._clock.milliseconds()
         for ended in ends:
             change = ended.transition
-            # The id is a UUIDv7: it begins with the time of the submit.
-            total = (now - (ended.id.int >> 80)) / 1000 if change.state in TERMINAL else None
+            total = (now - submitted_at(ended.id)) / 1000 if change.state in TERMINAL else None
             self._meter.finished(ended.queue, ended.kind, change.event, ended.ran, total)
 
     async def _explain(self, missing: list[Ended], *, repeated: bool) -> None:

@@ -42,7 +42,7 @@ class JobEdits:
         registry: Registry,
         work: Callable[[Sequence[str]], None],
         due: Callable[[dt.datetime], None],
-        changed: Callable[[Sequence[uuid.UUID]], None],
+        changed: Callable[[uuid.UUID], None],
     ) -> None:
         """`work` hears of queues that have work now, `due` of moments when a job will be."""
         self._store = store
@@ -82,7 +82,7 @@ class JobEdits:
             if retried is not None:
                 if retried.job is None:
                     raise JobConflict(Conflict.UNIQUE_KEY_TAKEN, f"job {job_id} cannot run again: {_KEY_TAKEN}")
-                self._changed([job_id])
+                self._changed(job_id)
                 self._work([retried.job.queue])
                 return retried.job
             job = await self._reader.get(job_id, tenant)
@@ -117,7 +117,7 @@ class JobEdits:
     def _told(self, edited: Edited) -> Job | None:
         job = edited.job
         if job is not None:
-            self._changed([job.id])
+            self._changed(job.id)
         if job is not None and job.state is State.AVAILABLE:
             self._work([job.queue])
         elif job is not None and job.state in (State.SCHEDULED, State.RETRYABLE):

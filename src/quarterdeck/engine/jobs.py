@@ -165,7 +165,7 @@ class Jobs:
         for _ in range(TRIES):
             answer = await self._calls.call(self._store.cancel_job(job_id, tenant))
             if answer is not None:
-                (self._waiters.ended if answer.state in TERMINAL else self._waiters.changed)([job_id])
+                self._waiters.moved(job_id, ended=answer.state in TERMINAL)
             job = await self.get(job_id, tenant=tenant)
             if job.state is State.RUNNING:
                 self._cancel_here(job_id)

@@ -199,7 +199,7 @@ class Engine:
             registry=registry,
             work=self._producers.wake,
             due=self._tick.expect,
-            changed=self._waiters.changed,
+            changed=lambda job_id: self._waiters.moved(job_id, ended=False),
         )
         self.jobs = Jobs(
             store,
@@ -338,10 +338,9 @@ class Engine:
     # What parts tell each other
 
     def _on_written(self, rows: Sequence[Written]) -> None:
-        self._waiters.ended(row.id for row in rows if row.state in TERMINAL)
-        self._waiters.changed(row.id for row in rows)
         self._producers.feed()  # a queue's limit in this process counts until the end is written
         for row in rows:
+            self._waiters.moved(row.id, ended=row.state in TERMINAL)
             if row.run_at is not None and row.state in (State.SCHEDULED, State.RETRYABLE):
                 self._tick.expect(row.run_at)
 

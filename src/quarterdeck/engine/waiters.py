@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable
 from typing import Self
 
 from quarterdeck.domain.errors import Draining
@@ -37,18 +36,11 @@ class Waiters:
         """
         return Expectation(self, job_id)
 
-    def ended(self, ids: Iterable[uuid.UUID]) -> None:
-        """These jobs have ended."""
-        for job_id in ids:
-            for each in self._expected.get(job_id, ()):
+    def moved(self, job_id: uuid.UUID, *, ended: bool) -> None:
+        """The job has changed, or ended."""
+        for each in self._expected.get(job_id, ()):
+            if ended or each.version is not None:
                 each.wake()
-
-    def changed(self, ids: Iterable[uuid.UUID]) -> None:
-        """These jobs have changed, and not ended."""
-        for job_id in ids:
-            for each in self._expected.get(job_id, ()):
-                if each.version is not None:
-                    each.wake()
 
     def drain(self) -> None:
         """Ends every wait: the process is stopping."""

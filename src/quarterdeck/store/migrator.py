@@ -178,6 +178,16 @@ class Migrator:
         async with self._connected() as connection:
             return await self._status(connection)
 
+    async def prepare(self, *, apply: bool) -> None:
+        """Makes sure of the schema before a service uses it: applies what is missing, if it may, and verifies.
+
+        Raises what `up` and `verify` raise.
+        """
+        if apply:
+            for migration in await self.up():
+                log.info("migration.applied", version=migration.version, name=migration.name)
+        await self.verify()
+
     async def verify(self) -> None:
         """Return if the database has exactly the schema of this program.
 

@@ -48,13 +48,19 @@ async def submit_suspect(runtime, stores, name):
     return job
 
 
+async def secluded(runtime, stage, stores):
+    """A job that runs, and a suspect that waits for its end; their handles."""
+    first = await runtime.engine.jobs.submit_by_name("act", {"name": "first"})
+    await eventually(lambda: stage.running == {"first"})
+    suspect = await submit_suspect(runtime, stores, "suspect")
+    await eventually(lambda: runtime.engine._executor.secluded)
+    return first, suspect
+
+
 async def test_a_suspect_waits_for_what_runs_and_everything_waits_for_it(database_url, stores):
     stage = Stage()
     async with running(database_url, stage.deck) as runtime:
-        first = await runtime.engine.jobs.submit_by_name("act", {"name": "first"})
-        await eventually(lambda: stage.running == {"first"})
-        suspect = await submit_suspect(runtime, stores, "suspect")
-        await eventually(lambda: runtime.engine._executor.secluded)
+        first, suspect = await secluded(runtime, stage, stores)
         later = [await runtime.engine.jobs.submit_by_name("act", {"name": f"later {n}"}) for n in range(3)]
         assert stage.running == {"first"}
 
@@ -74,10 +80,7 @@ async def test_what_a_claim_under_way_brings_goes_back(database_url, stores):
     stage = Stage()
     async with running(database_url, stage.deck) as runtime:
         engine = runtime.engine
-        first = await engine.jobs.submit_by_name("act", {"name": "first"})
-        await eventually(lambda: stage.running == {"first"})
-        await submit_suspect(runtime, stores, "suspect")
-        await eventually(lambda: engine._executor.secluded)
+        first, _ = await secluded(runtime, stage, stores)
         later = await engine.jobs.submit_by_name("act", {"name": "later"})
         claim = partial(engine._attempts.claim_jobs, "default", 1, worker_of(runtime), ["act"])
         (claimed,) = await eventually(claim)  # a claim that was under way may have had it for a moment
@@ -126,10 +129,7 @@ async def test_several_suspects_run_one_after_the_other(database_url, stores):
 async def test_work_goes_on_where_the_suspect_is_cancelled_while_it_waits(database_url, stores):
     stage = Stage()
     async with running(database_url, stage.deck) as runtime:
-        first = await runtime.engine.jobs.submit_by_name("act", {"name": "first"})
-        await eventually(lambda: stage.running == {"first"})
-        suspect = await submit_suspect(runtime, stores, "suspect")
-        await eventually(lambda: runtime.engine._executor.secluded)
+        first, suspect = await secluded(runtime, stage, stores)
         await runtime.engine.jobs.cancel(suspect.id)
         stage.let_go("second")
         second = await runtime.engine.jobs.submit_by_name("act", {"name": "second"})
