@@ -66,7 +66,7 @@ def _times(found: Figures) -> Iterator[Bar]:
     for recovery in found.recoveries:
         value = "never" if recovery.seconds is None else f"{recovery.seconds:.1f} s"
         met = recovery.seconds is not None and recovery.seconds <= BACK_WITHIN
-        name = f"95 % of {recovery.rate_before:.0f}/s after {recovery.name} at {recovery.at:.0f} s"
+        name = f"95 % of {recovery.usual:.0f}/s after {recovery.name} at {recovery.at:.0f} s"
         yield Bar(name, f"{BACK_WITHIN:g} s", f"{value} (away {recovery.away:.1f} s)", met)
 
 

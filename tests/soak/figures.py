@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import median
 
 import msgspec
 
@@ -13,12 +12,10 @@ from tests.soak.case import Case
 from tests.soak.history import LOSING, RESTARTS, SECOND, Fault, History
 from tests.soak.stories import Claim, Story
 
-BEFORE = 8
-"""Seconds before a restart whose completions are what it is measured by."""
 WINDOW = 2.0
 """Seconds over which a rate is taken after it."""
 SHARE = 0.95
-"""Of the rate before, what counts as being back."""
+"""Of the usual rate, what counts as being back."""
 STEP = 0.1
 
 
@@ -32,12 +29,12 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Recovery(msgspec.Struct, frozen=True):
-    """After a restart of the database: seconds until completions came at 95 % of the rate before, if they did."""
+    """After a restart of the database: seconds until completions came at 95 % of the usual rate, if they did."""
 
     name: str
     at: float
     away: float
-    rate_before: float
+    usual: float
     seconds: float | None
 
 
@@ -159,27 +156,27 @@ def exit_times(history: History) -> list[float]:
 
 
 def recoveries(history: History) -> list[Recovery]:
-    """For each restart of the database while the load went on: how soon completions were back."""
+    """For each restart of the database while the load went on: how soon completions were back.
+
+    What they are measured by is their rate over the whole load: in the seconds before a restart another fault may have
+    held them up, or they may have come twice as fast, to make up for one.
+    """
     ends = sorted(
         history.moment(entry.at_ms) for row in history.rows for entry in row.timeline if entry.event == "completed"
     )
+    load = max(1, history.load_ended_at - history.began_at)
+    usual = _count(ends, history.began_at, history.load_ended_at) * SECOND / load
     return [
         Recovery(
             name=fault.name,
             at=round((fault.began_at - history.began_at) / SECOND, 1),
             away=round((fault.ended_at - fault.began_at) / SECOND, 2),
-            rate_before=round(before, 1),
-            seconds=_back_after(ends, fault.ended_at, before * SHARE, history.load_ended_at),
+            usual=round(usual, 1),
+            seconds=_back_after(ends, fault.ended_at, usual * SHARE, history.load_ended_at),
         )
         for fault in history.faults
         if fault.name in RESTARTS
-        for before in [_rate_before(ends, fault.began_at)]
     ]
-
-
-def _rate_before(ends: list[int], moment: int) -> float:
-    """The median of the completions in each of the seconds before."""
-    return median(_count(ends, moment - (n + 1) * SECOND, moment - n * SECOND) for n in range(BEFORE))
 
 
 def _back_after(ends: list[int], moment: int, rate: float, until: int) -> float | None:

@@ -81,11 +81,20 @@ def completing(gaps: list[tuple[float, float]]) -> Tale:
 
 @pytest.mark.parametrize(
     ("gaps", "seconds"),
-    [([(30, 32)], 0.0), ([(30, 35)], 2.9), ([(30, 41)], 8.9), ([(30, 60)], None)],
+    [([(30, 32)], 0.0), ([(30, 35)], 2.8), ([(30, 41)], 8.6), ([(30, 60)], None)],
 )
-def test_work_is_back_when_completions_come_as_before(gaps, seconds):
+def test_work_is_back_when_completions_come_as_usual(gaps, seconds):
     (recovery,) = recoveries(completing(gaps).history)
-    assert (recovery.rate_before, recovery.away, recovery.seconds) == (10.0, 2.0, seconds)
+    lost = sum(until - since for since, until in gaps)
+    assert (recovery.usual, recovery.away, recovery.seconds) == (round((60 - lost) / 6, 1), 2.0, seconds)
+
+
+@pytest.mark.parametrize("gap", [(0, 28), (20, 30)])
+def test_another_fault_before_does_not_make_the_measure(gap):
+    (recovery,) = recoveries(completing([gap, (30, 36)]).history)
+    assert recovery.usual < 10
+    assert recovery.seconds is not None
+    assert recovery.seconds > 2
 
 
 def test_work_that_comes_back_slower_is_not_back():
