@@ -78,8 +78,8 @@ async def submit(bench: Bench, jobs: int) -> list[Sample]:
     """Both servers run while the clients take turns with them, so that both meet the same weather."""
     service = ["quarterdeck", "serve", "--role", "web", "--bind", "127.0.0.1:0", "--database-url", bench.dsn]
     service += ["--config", os.devnull, "--log-format", "json"]
-    echo = _started(bench.directory / "echo.log", ["benchmarks.bare_echo"])
-    submits = _started(bench.directory / "serve.log", service)
+    echo = started(bench.directory / "echo.log", ["benchmarks.bare_echo"])
+    submits = started(bench.directory / "serve.log", service)
     async with echo as one, submits as two:
         servers = [await one.ready(bare_echo.PATH, 200), await two.ready("/v1/jobs", 202)]
         warm_up = min(WARM_UP, jobs)
@@ -96,7 +96,7 @@ async def submit(bench: Bench, jobs: int) -> list[Sample]:
 
 
 @contextlib.asynccontextmanager
-async def _started(log: Path, module: list[str]) -> AsyncIterator[Starting]:
+async def started(log: Path, module: list[str]) -> AsyncIterator[Starting]:
     """A server that writes what it logs, the requests included, to the file `log`."""
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(

@@ -13,6 +13,7 @@ from quarterdeck.domain.errors import (
     Unavailable,
     UnknownKind,
 )
+from quarterdeck.domain.events import Event
 from quarterdeck.domain.handler import JobContext
 from quarterdeck.domain.job import Job
 from quarterdeck.domain.outcome import Cancel, Snooze
@@ -20,6 +21,7 @@ from quarterdeck.version import __version__
 
 __all__ = [
     "Cancel",
+    "Event",
     "InvalidSubmit",
     "Job",
     "JobCancelled",

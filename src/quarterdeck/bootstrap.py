@@ -13,6 +13,7 @@ from typing import Any
 from quarterdeck.config import ConfigError, Settings
 from quarterdeck.deck import Quarterdeck
 from quarterdeck.domain.errors import Unavailable
+from quarterdeck.engine.bus import Bus
 from quarterdeck.engine.exposition import Exposition
 from quarterdeck.engine.registry import Registry
 from quarterdeck.engine.service import Engine
@@ -21,6 +22,8 @@ from quarterdeck.handlers import built_in
 from quarterdeck.store import pool
 from quarterdeck.store.embedded import EmbeddedPostgres
 from quarterdeck.store.migrator import Migrator
+from quarterdeck.store.postgres_bus import PostgresBus
+from quarterdeck.store.redis_bus import RedisBus
 from quarterdeck.telemetry.log import get_logger
 from quarterdeck.telemetry.metrics import Format, Metrics
 from quarterdeck.version import __version__
@@ -151,6 +154,7 @@ class Runtime:
             api=await self._open_pool(dsn, pool.API, API_CONNECTIONS),
             work=await self._open_pool(dsn, "engine", WORK_CONNECTIONS),
             dsn=dsn,
+            bus=_bus(self.settings.bus, dsn),
             resources=self._deck.resources,
             version=__version__,
             meter=self.metrics,
@@ -197,6 +201,13 @@ class Runtime:
         for opened in self._pools:
             await pool.close_pool(opened)
         self._pools.clear()
+
+
+def _bus(setting: str, dsn: str) -> Bus | None:
+    """How this process tells others. Raises ConfigError."""
+    if setting == "off":
+        return None
+    return PostgresBus(dsn) if setting == "postgres" else RedisBus(setting)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

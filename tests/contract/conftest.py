@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from quarterdeck import Cancel, Quarterdeck
 from quarterdeck.bootstrap import Runtime
 from quarterdeck.config import Settings
 from quarterdeck.web.app import create_app
 from tests.contract.client import Client
+from tests.support.handlers import plain_deck
 from tests.support.running import worker_of
 from tests.support.waiting import eventually
 
@@ -21,26 +21,7 @@ def gate():
 
 @pytest.fixture
 def deck(gate):
-    deck = Quarterdeck()
-
-    @deck.handler()
-    async def add(left: int, right: int) -> int:
-        return left + right
-
-    @deck.handler()
-    async def hold() -> str:
-        await gate.wait()
-        return "let go"
-
-    @deck.handler(max_attempts=1)
-    async def fail() -> None:
-        raise ValueError("no such luck")
-
-    @deck.handler()
-    async def give_up() -> Cancel:
-        return Cancel("no use")
-
-    return deck
+    return plain_deck(gate)
 
 
 @pytest.fixture

@@ -84,8 +84,9 @@ async def test_an_odd_host_is_a_421_even_with_a_key(with_keys, subtests):
 
 
 async def test_a_socket_needs_a_key_too(with_keys):
+    headers = {"Authorization": "Bearer nobody's"}
     with pytest.raises(WebsocketResponseError) as refused:
-        async with with_keys.test_client().websocket("/v1/live") as socket:
+        async with with_keys.test_client().websocket("/v1/live", headers=headers) as socket:
             await socket.receive()
     assert refused.value.response.status_code == 401
 

@@ -77,7 +77,7 @@ async def test_what_is_no_route_is_a_404_problem(client, subtests):
 
 async def test_a_socket_is_a_404_too(client):
     with pytest.raises(WebsocketResponseError) as refused:
-        async with client.app.test_client().websocket("/v1/live") as socket:
+        async with client.app.test_client().websocket("/v1/elsewhere") as socket:
             await socket.receive()
     assert refused.value.response.status_code == 404
     assert refused.value.response.headers["Content-Type"] == "application/problem+json"

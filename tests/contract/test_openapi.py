@@ -20,6 +20,7 @@ from quarterdeck.web.openapi import common_problems, document
 from quarterdeck.web.refinement import public_name
 from quarterdeck.web.schemas import JobBody
 from tests.contract.client import Client
+from tests.support.documents import references
 
 DOCUMENT = document(ENDPOINTS)
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -40,16 +41,6 @@ def validator(schema):
 def test_the_description_is_valid():
     assert DOCUMENT["openapi"].startswith("3.1.")
     assert [str(error) for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
-
-
-def references(value):
-    match value:
-        case dict():
-            own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
-            return own + [found for each in value.values() for found in references(each)]
-        case list():
-            return [found for each in value for found in references(each)]
-    return []
 
 
 def test_every_reference_leads_somewhere_and_every_type_is_used():

@@ -271,7 +271,7 @@ def test_there_are_statements_in_the_reference():
 # Figures
 
 COMPOSE = (REPOSITORY / "docker-compose.yml").read_text()
-CONNECTIONS = bootstrap.API_CONNECTIONS + bootstrap.WORK_CONNECTIONS + 1
+CONNECTIONS = bootstrap.API_CONNECTIONS + bootstrap.WORK_CONNECTIONS + 2
 
 FIGURES = [
     ("explanation/a-jobs-way.md", f"up to {submitter.MAX_GROUP}, and inserts the group"),

@@ -245,6 +245,15 @@ async def test_putting_back_reads_its_own_rows_only(session):
     assert_touched(touched, rows=3 * GROUP, buffers=60 * GROUP)
 
 
+async def test_recording_reads_its_own_rows_only(session):
+    ids = await session.running()
+    events, lines = ["log"] * GROUP, ['{"level": "info", "message": "a"}'] * GROUP
+    arguments = (ids, ONES, ONES, ONES, NOTHING, ids, ONES, events, lines)
+    touched = await session.explain("record_events", *arguments)
+    assert touched.written == GROUP, touched
+    assert_touched(touched, rows=3 * GROUP, buffers=60 * GROUP)
+
+
 async def test_a_cancel_reads_its_own_row_only(session):
     (job_id, *_) = await session.running()
     touched = await session.explain("cancel_job", job_id, "default")
@@ -274,6 +283,16 @@ async def test_looking_jobs_up_reads_their_own_rows_only(session, statement, lis
     ids = await session.running()
     touched = await session.explain(statement, *[ids] * lists)
     assert_touched(touched, rows=5 * GROUP, buffers=10 * GROUP)
+
+
+async def test_looking_for_what_was_recorded_reads_their_own_rows_only(session):
+    touched = await session.explain("recorded_events", await session.running(), ONES)
+    assert_touched(touched, rows=5 * GROUP, buffers=10 * GROUP)
+
+
+async def test_reading_what_happened_to_jobs_reads_their_own_rows_only(session):
+    touched = await session.explain("read_events", await session.running(), [0] * GROUP, 200, 65536)
+    assert_touched(touched, rows=5 * GROUP, buffers=20 * GROUP)
 
 
 @pytest.mark.parametrize("queue", ["default", "idle"])

@@ -278,6 +278,11 @@ def test_a_section_is_a_table_in_the_file_and_two_underscores_in_the_environment
         ("role", "WEB", "web"),
         ("queues", "a,b=5,tenant-*", "a,b=5,tenant-*"),
         ("memcached", "a:11211,[::1]:11211", "a:11211,[::1]:11211"),
+        ("bus", "postgres", "postgres"),
+        ("bus", "off", "off"),
+        ("bus", "redis://u:p@h:6379/1?socket_timeout=1", "redis://u:p@h:6379/1?socket_timeout=1"),
+        ("bus", "rediss://[::1]", "rediss://[::1]"),
+        ("bus", "valkey://u:p/q@h", "valkey://u:p/q@h"),
         ("concurrency", "10000", 10_000),
         ("lease", "15", 15.0),
         ("lease", "1", 1.0),
@@ -341,6 +346,13 @@ def test_the_file_and_flags_may_hold_typed_values(tmp_path):
         ("queues", "a b", "'a b' is no name of a queue"),
         ("memcached", "a", "expected host:port"),
         ("memcached", "a:0", "a port from 1 to 65535"),
+        ("bus", "", "expected `postgres`, `off` or a URL"),
+        ("bus", "redis", "expected `postgres`, `off` or a URL"),
+        ("bus", "http://h", "expected `postgres`, `off` or a URL"),
+        ("bus", "redis://", "expected a host"),
+        ("bus", "redis://h:0", "expected a host"),
+        ("bus", "redis://[::g]:1", "expected a host"),
+        ("bus", "redis://h/queue", "the number of a database"),
         ("concurrency", "0", "expected a whole number from 1 to 10000"),
         ("concurrency", "10001", "expected a whole number from 1 to 10000"),
         ("concurrency", "1.5", "expected a whole number from 1 to 10000"),
@@ -526,9 +538,11 @@ def test_without_keys_an_address_that_others_reach_is_refused(bind):
 
 
 def test_no_representation_of_settings_holds_a_secret():
-    loaded = load({"database_url": DSN, "api_keys": f"ci:{SECRET}"}, environ={})
+    bus = f"redis://u:{SECRET}@cache.example"
+    loaded = load({"database_url": DSN, "api_keys": f"ci:{SECRET}", "bus": bus}, environ={})
     for shown in (repr(loaded), str(loaded.settings), f"{loaded.settings}", pretty_repr(loaded)):
         assert "postgresql://qd:***@db.example:5432/app" in shown
+        assert "redis://u:***@cache.example" in shown
         assert SECRET not in shown
     assert SECRET not in str(loaded.settings.masked())
     assert loaded.settings.masked()["bind"] == "127.0.0.1:8000"
@@ -568,13 +582,29 @@ def test_a_refused_database_url_shows_no_password(url):
     assert SECRET not in message
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"mysql://u:{SECRET}@h",
+        f"redis://:{SECRET}@h:0",
+        f"redis://:{SECRET}@h/x",
+        f"u:{SECRET}@h",
+        f"http://h?password={SECRET}",
+    ],
+)
+def test_a_refused_url_of_a_bus_shows_no_password(url):
+    message = refusal({"bus": url})
+    assert message.startswith("bus")
+    assert SECRET not in message
+
+
 # The table for the manual, and the cost of an import.
 
 
 def test_the_table_describes_every_setting():
     table = {info.name: info for info in settings_table()}
     assert tuple(table) == Settings.__struct_fields__
-    assert {name for name, info in table.items() if info.secret} == {"database_url", "api_keys"}
+    assert {name for name, info in table.items() if info.secret} == {"database_url", "bus", "api_keys"}
     assert all(info.description and info.env == f"QUARTERDECK_{info.name.upper()}" for info in table.values())
     assert table["lease"].type == "a duration from 1 to 300 seconds"
     assert table["lease"].default == 15.0

@@ -16,6 +16,8 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import Framework
 from hypercorn.utils import wrap_app
 
+from quarterdeck.cli.websockets import BoundedSockets
+
 LINGER = 1.0
 """Seconds of silence after which a kept connection is closed while the service stops."""
 
@@ -85,6 +87,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         connection = _Connection(self._app, loop, self._config, self._context, {}, reader, writer)
         connection.closing = self._closing
+        connection.app = BoundedSockets(self._app, writer.transport.abort)
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._live[task] = connection
         if self._closing.is_set():

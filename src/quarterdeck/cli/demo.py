@@ -51,7 +51,7 @@ def _show(report: dict[str, Any]) -> None:
     show_table(
         ("kind", "jobs", "p50 ms", "p95 ms"),
         [(kind, facts["jobs"], facts["p50_ms"], facts["p95_ms"]) for kind, facts in report["kinds"].items()],
-        title="From submit to result, over REST",
+        title="From submit over REST to the live result",
     )
     checks = report["checks"]
     click.echo(

@@ -6,26 +6,26 @@ import asyncio
 import hashlib
 import os
 import subprocess
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import httpx
 import msgspec
 
 import quarterdeck
 from quarterdeck.cli import exits
 from quarterdeck.cli.exits import CommandError
-from quarterdeck.domain.state import TERMINAL
+from quarterdeck.client import Client, Event, Gap, QuarterdeckClientError, Watch
 
 KINDS = ("word_count", "checksum")
 MAX_FILES = 200
 MAX_BYTES = 4 * 1024 * 1024
 CONCURRENCY = 16
-"""Requests in flight at the same time; each waits for its job."""
-WAIT = 20
-"""Seconds that one request asks the service to wait for its job."""
+"""Jobs that are under way at the same time."""
+PATIENCE = 20.0
+"""Seconds that a service may be gone."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -88,51 +88,62 @@ def _is_fit(path: Path) -> bool:
 
 
 async def do_work(url: str, files: Sequence[str], on_done: Callable[[Done], None]) -> list[Done]:
-    """Submits a job of every kind for every file over REST, follows them all, and returns what they gave.
+    """Submits a job of every kind for every file over REST, follows them all live, and returns what they gave.
 
     Raises CommandError for a job that did not complete, or a service that does not answer.
     """
     work = iter([(kind, path) for path in files for kind in KINDS])
+    tag = f"demo-{uuid.uuid4().hex}"
     done: list[Done] = []
-    limits = httpx.Limits(max_connections=CONCURRENCY)
-    async with httpx.AsyncClient(base_url=url, timeout=WAIT + 10, limits=limits, trust_env=False) as client:
+    ends = _Ends()
+    try:
+        async with Client(url, patience=PATIENCE, outlast=PATIENCE) as client, client.watch(tag=tag) as events:
 
-        async def take_turns() -> None:
-            for kind, path in work:
-                done.append(await _follow(client, kind, path))
-                on_done(done[-1])
+            async def take_turns() -> None:
+                for kind, path in work:
+                    began = monotonic()
+                    job = await client.submit(kind, {"path": path}, tags=[tag])
+                    result = _result(await ends[job.id], kind, path)
+                    done.append(Done(kind, path, result, monotonic() - began))
+                    on_done(done[-1])
 
-        tasks = [asyncio.create_task(take_turns()) for _ in range(CONCURRENCY)]
-        try:
-            await asyncio.gather(*tasks)
-        except httpx.HTTPError as error:
-            raise CommandError(
-                f"the demo's service does not answer: {exits.one_line(error)}", exits.NO_SERVICE
-            ) from None
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            turns = asyncio.gather(*(take_turns() for _ in range(CONCURRENCY)))
+            reading = asyncio.ensure_future(ends.read(events))
+            try:
+                await asyncio.wait((turns, reading), return_when=asyncio.FIRST_COMPLETED)
+                await (turns if turns.done() else reading)
+            finally:
+                turns.cancel()
+                reading.cancel()
+                await asyncio.gather(turns, reading, return_exceptions=True)
+    except QuarterdeckClientError as error:
+        raise CommandError(f"the demo's service does not answer: {exits.one_line(error)}", exits.NO_SERVICE) from None
     return done
 
 
-async def _follow(client: httpx.AsyncClient, kind: str, path: str) -> Done:
-    began = monotonic()
-    prefer = {"Prefer": f"wait={WAIT}"}
-    job = _read(await client.post("/v1/jobs", json={"kind": kind, "args": {"path": path}}, headers=prefer))
-    while job["state"] not in TERMINAL:
-        job = _read(await client.get(f"/v1/jobs/{job['id']}", headers=prefer))
-    if job["state"] != "completed":
-        last = job["errors"][-1]["message"] if job["errors"] else job["state_detail"]
-        raise CommandError(f"job {job['id']} ({kind} of {path}) was {job['state']}: {last}", exits.JOB_FAILED)
-    return Done(kind, path, job["result"], monotonic() - began)
+class _Ends(dict[uuid.UUID, "asyncio.Future[Event]"]):
+    """The events that end jobs, by job: those that have come, and those that somebody waits for."""
+
+    def __missing__(self, job_id: uuid.UUID) -> asyncio.Future[Event]:
+        self[job_id] = asyncio.get_running_loop().create_future()
+        return self[job_id]
+
+    async def read(self, events: Watch[Event | Gap]) -> None:
+        """Takes them as they come, for ever."""
+        async for event in events:
+            if isinstance(event, Gap):
+                raise CommandError("the demo's service has lost sight of the demo's jobs", exits.NO_SERVICE)
+            if event.ends:
+                self[event.job_id].set_result(event)
 
 
-def _read(answer: httpx.Response) -> dict[str, Any]:
-    if not answer.is_success:
-        raise CommandError(f"the demo's service answers {answer.status_code}: {answer.text[:300]}", exits.NO_SERVICE)
-    job: dict[str, Any] = answer.json()
-    return job
+def _result(event: Event, kind: str, path: str) -> dict[str, Any]:
+    if event.event != "job.completed":
+        last = event.data.get("error", {}).get("message") or event.data.get("state_detail")
+        how = event.event.removeprefix("job.")
+        raise CommandError(f"job {event.job_id} ({kind} of {path}) was {how}: {last}", exits.JOB_FAILED)
+    result: dict[str, Any] = event.data["result"]
+    return result
 
 
 def compare_checksums(root: Path, done: Iterable[Done]) -> tuple[int, list[str]]:

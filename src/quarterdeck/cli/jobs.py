@@ -1,4 +1,4 @@
-"""`qd jobs`: look at jobs, cancel them, run them again."""
+"""`qd jobs`: look at jobs, follow them, cancel them, run them again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from quarterdeck.cli.options import client_options, json_option
 from quarterdeck.cli.output import print_json
+from quarterdeck.cli.watch import watch
 from quarterdeck.domain.listing import DEFAULT_LIMIT, MAX_LIMIT
 from quarterdeck.domain.state import State
 
@@ -22,6 +23,9 @@ _COLUMNS = ("id", "state", "kind", "queue", "attempt", "priority", "created_at")
 @click.group()
 def jobs() -> None:
     """Jobs that were submitted."""
+
+
+jobs.add_command(watch)
 
 
 @jobs.command("list")

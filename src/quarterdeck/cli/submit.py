@@ -93,6 +93,7 @@ class _Duration(click.ParamType[float | str]):
 @click.option(
     "--wait", type=_Wait(), metavar="[SECONDS]", help="Wait until it has ended, at most so long; print its result."
 )
+@click.option("--watch", is_flag=True, help="Follow it live until it has ended; with --json one event a line.")
 @client_options
 @json_option
 def submit(
@@ -101,6 +102,7 @@ def submit(
     pairs: tuple[str, ...],
     args_text: str | None,
     wait: float | None,
+    watch: bool,
     url: str | None,
     api_key: str | None,
     as_json: bool,
@@ -109,9 +111,12 @@ def submit(
     """Submit a job of KIND.
 
     A VALUE is JSON where it is JSON (`width=200`, `deep=true`, `list=[1,2]`), else text. Prints the job's id; with
-    --wait its result, and exits with 1 where the job did not complete.
+    --wait its result, with --watch what happens to it. With either, exits with 1 where the job did not complete.
     """
     from quarterdeck.cli.api import Api  # noqa: PLC0415 - slow
+
+    if watch and wait is not None:
+        raise click.UsageError("Give either --wait or --watch.")
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     document = {"kind": kind, "args": {**_read_args(args_text), **_read_pairs(pairs)}, **given}
@@ -119,6 +124,8 @@ def submit(
         job = api.submit(document)
         if wait is not None:
             job = _followed(api, job, wait)
+    if watch:
+        return _watched(job["id"], url, api_key, as_json=as_json)
     if as_json:
         print_json(job)
     elif wait is None:
@@ -130,13 +137,30 @@ def submit(
     return _judged(job, wait)
 
 
+def _watched(job_id: str, url: str | None, api_key: str | None, *, as_json: bool) -> int:
+    from quarterdeck.cli.follow import OUTLAST, follow  # noqa: PLC0415 - slow
+
+    if not as_json:
+        click.echo(job_id)
+    try:
+        return follow(url, api_key, job_id, as_json=as_json, patience=OUTLAST)
+    except CommandError as error:
+        if error.exit_code != exits.NO_SERVICE:
+            raise
+        raise _submitted_but(job_id, error) from None
+
+
 def _followed(api: Api, job: dict[str, Any], wait: float) -> dict[str, Any]:
     try:
         return api.wait(job["id"], wait)
     except KeyboardInterrupt:
         raise CommandError(f"interrupted; job {job['id']} goes on", exits.INTERRUPTED) from None
     except CommandError as error:
-        raise CommandError(f"job {job['id']} was submitted, but: {error.message}", error.exit_code) from None
+        raise _submitted_but(job["id"], error) from None
+
+
+def _submitted_but(job_id: str, error: CommandError) -> CommandError:
+    return CommandError(f"job {job_id} was submitted, but: {error.message}", error.exit_code)
 
 
 def _judged(job: dict[str, Any], wait: float) -> int:

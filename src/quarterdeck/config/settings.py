@@ -11,6 +11,7 @@ from quarterdeck.config.values import (
     MAX_LIMIT,
     SHORT_SECRET,
     check_app,
+    check_bus,
     check_database_url,
     is_loopback,
     mask_password,
@@ -61,6 +62,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="memcached servers, `host:port`, comma-separated. Unset: a cache inside the process"),
     ] = None
+    bus: Annotated[
+        str,
+        Meta(
+            description="How processes tell each other that something has happened: `postgres`, the URL of a Redis or"
+            " Valkey server, or `off`",
+            extra=_SECRET,
+        ),
+    ] = "postgres"
     workers: Annotated[
         int,
         Meta(description="Processes that `qd serve` starts on the one address; each runs jobs", ge=1, le=MAX_WORKERS),
@@ -96,6 +105,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             extra=_SECRET,
         ),
     ] = None
+    live_heartbeat: Annotated[
+        float,
+        Meta(
+            description="How long a client of the live channel may be silent before it is pinged; after twice as long"
+            " it is disconnected",
+            ge=1,
+            le=300,
+            extra=_DURATION,
+        ),
+    ] = 30.0
     allow_private_targets: Annotated[
         str | None,
         Meta(description="Hosts or networks that outbound HTTP may reach although private, comma-separated"),
@@ -138,6 +157,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Return the values by name, fit to be shown: without passwords and without the secrets of keys."""
         values = msgspec.structs.asdict(self)
         values["database_url"] = mask_password(self.database_url)
+        values["bus"] = mask_password(self.bus)
         if self.api_keys is not None:
             values["api_keys"] = MASK
         return values
@@ -156,6 +176,7 @@ CHECKS: Mapping[str, Callable[[str], object]] = {
     "app": check_app,
     "queues": parse_queues,
     "memcached": parse_servers,
+    "bus": check_bus,
     "api_keys": parse_keys,
     "allow_private_targets": parse_targets,
 }

@@ -200,7 +200,8 @@ def _shown(info: SettingInfo, value: object) -> str:
     if not info.secret:
         return f" = {value!r}"
     # A mistyped word is shown, for `embedded`; of anything else only what is known not to be the password.
-    if info.name == "database_url" and isinstance(value, str) and ("://" in value or value.isalpha() or not value):
+    is_url = info.name in ("database_url", "bus")
+    if is_url and isinstance(value, str) and ("://" in value or value.isalpha() or not value):
         return f" = {mask_password(value)!r}"
     return ""
 

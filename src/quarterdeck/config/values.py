@@ -16,6 +16,8 @@ SHORT_SECRET = 16
 MAX_LIMIT = 10_000
 """The most jobs that one process runs at the same time."""
 MAX_PORT = 65_535
+BUS_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
+"""How the URL of a bus may begin."""
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}")
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -154,3 +156,21 @@ def check_app(app: str) -> None:
     module, _, attribute = app.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
         raise ValueError("expected module:attribute, such as myapp.jobs:deck")
+
+
+def check_bus(bus: str) -> None:
+    """Refuse, by a ValueError, what is no `postgres`, no `off` and no URL of a Redis or Valkey server."""
+    if bus in ("postgres", "off"):
+        return
+    scheme, slashes, rest = bus.partition("://")
+    place = rest.rpartition("@")[2]
+    host, _, tail = place.partition("/")
+    database = tail.partition("?")[0]
+    if not slashes or scheme not in BUS_SCHEMES:
+        raise ValueError("expected `postgres`, `off` or a URL that begins with redis://, rediss:// or valkey://")
+    if database and not (database.isascii() and database.isdigit()):
+        raise ValueError("expected the number of a database after the host of the URL, such as redis://host:6379/0")
+    try:
+        parse_bind(host if host.rpartition("]")[2].count(":") else f"{host}:1", lowest_port=1)
+    except ValueError:
+        raise ValueError("expected a host, and perhaps a port, in the URL, such as redis://host:6379/0") from None

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.domain.errors import ArgsError, FieldError
+from quarterdeck.domain.errors import ArgsError, FieldError, Unavailable
 from quarterdeck.domain.jsonvalue import locate
+from quarterdeck.domain.recorded import Recording, checked_line, checked_progress, output_entry
 from quarterdeck.domain.submission import KindDefaults
 
 AsyncHandler = Callable[..., Awaitable[Any]]
@@ -21,10 +22,11 @@ class JobContext:
     """What a handler is told about the attempt it runs, passed as `ctx` where the signature asks for it.
 
     `job` is the job as in section 3 of the contract, `deadline` the moment the attempt times out (None: never),
-    `resources` what the application put there for its handlers.
+    `resources` what the application put there for its handlers. `progress`, `log` and `output` return as soon as what
+    they tell is taken, and wait where much of it is unwritten; outside of a service they only check it.
     """
 
-    __slots__ = ("_cancelled", "_submit", "deadline", "job", "resources")
+    __slots__ = ("_cancelled", "_publish", "_recording", "_submit", "deadline", "job", "resources")
 
     def __init__(
         self,
@@ -32,11 +34,16 @@ class JobContext:
         deadline: Any,
         resources: Mapping[str, Any],
         submit: Callable[..., Awaitable[Any]],
+        *,
+        recording: Recording | None = None,
+        publish: Callable[..., Awaitable[Any]] | None = None,
     ) -> None:
         self.job = job
         self.deadline = deadline
         self.resources = resources
         self._submit = submit
+        self._recording = recording
+        self._publish = publish
         self._cancelled = False
 
     @property
@@ -50,6 +57,41 @@ class JobContext:
         Raises SubmitError where it cannot be accepted, Unavailable where the database cannot be reached.
         """
         return await self._submit(kind, args, **options)
+
+    async def progress(self, fraction: float, message: str | None = None) -> None:
+        """Tells how far the job is: `fraction` from 0 to 1, and words, cut to 1 024 characters.
+
+        At most ten a second are stored, the latest ones, and the last one before the attempt ends always. Raises
+        ValueError for a fraction that is none.
+        """
+        told = checked_progress(fraction, message)
+        if self._recording is not None:
+            await self._recording.progress(*told)
+
+    async def log(self, message: str, level: str = "info") -> None:
+        """Stores a line with the job: any text, cut to 16 KiB; past 10 000 lines in an attempt they are dropped.
+
+        Raises ValueError where `level` is not `debug`, `info`, `warning` or `error`.
+        """
+        told = checked_line(message, level)
+        if self._recording is not None:
+            await self._recording.log(*told)
+
+    async def output(self, value: Any) -> None:
+        """Stores a JSON value with the job, before its result.
+
+        Raises ResultError where it is not JSON or takes more than 1 MiB, for the 1 001st in an attempt, and where they
+        take more than 16 MiB together.
+        """
+        told = output_entry(value)
+        if self._recording is not None:
+            await self._recording.output(told)
+
+    async def publish(self, topic: str, data: Any) -> Any:
+        """Publishes a JSON value to those who follow a topic. Raises Unavailable where nobody can be reached."""
+        if self._publish is None:
+            raise Unavailable("there is nothing here that topics are published by")
+        return await self._publish(topic, data, tenant=self.job.tenant)
 
 
 class Handler:

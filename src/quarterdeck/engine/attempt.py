@@ -17,6 +17,7 @@ from quarterdeck.domain.errors import ResultError
 from quarterdeck.domain.handler import Handler, JobContext
 from quarterdeck.domain.jsonvalue import encode_result
 from quarterdeck.domain.outcome import Cancel, Completed, Failed, Interrupted, Outcome, Snooze, TimedOut
+from quarterdeck.engine.recording import Recording
 from quarterdeck.store.attempts import ClaimedJob
 
 ABANDON_AFTER = 5.0
@@ -53,6 +54,7 @@ class Attempt:
         "_timer",
         "context",
         "job",
+        "recording",
         "task",
     )
 
@@ -65,9 +67,11 @@ class Attempt:
         context: JobContext | None,
         now: Callable[[], dt.datetime],
         report: Callable[[Attempt, Outcome | None], None],
+        recording: Recording | None = None,
     ) -> None:
         self.job = job
         self.context = context
+        self.recording = recording
         self.task: asyncio.Task[None] | None = None
         self._began = 0.0
         self._entered = False

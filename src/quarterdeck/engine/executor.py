@@ -7,7 +7,7 @@ import datetime as dt
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -20,6 +20,7 @@ from quarterdeck.domain.retry import DEFAULT_RETRY, RetryPolicy
 from quarterdeck.engine.attempt import Attempt, Stop, error_record
 from quarterdeck.engine.holdings import Holdings
 from quarterdeck.engine.meter import Meter
+from quarterdeck.engine.recorder import Recorder
 from quarterdeck.engine.registry import Registry
 from quarterdeck.engine.tasks import Signal
 from quarterdeck.store.attempts import ClaimedJob, Ended
@@ -52,21 +53,28 @@ class Executor:
         registry: Registry,
         holdings: Holdings,
         completer: Finish,
+        recorder: Recorder,
         clock: DatabaseClock,
         resources: Mapping[str, Any],
         submit: Callable[..., Any],
         meter: Meter,
+        publish: Callable[..., Awaitable[Any]] | None = None,
     ) -> None:
+        """`publish` is called with a topic, what to publish, and the tenant by name."""
         self.slots = slots
         self.secluded = False
         """Whether what comes from now on is to run alone: nothing else is worth claiming."""
         self.hungry: Callable[[], None] = lambda: None
+        self.claimed: Callable[[Collection[uuid.UUID]], None] = lambda _: None
+        """Hears of jobs that were just claimed."""
         self._registry = registry
         self._holdings = holdings
         self._completer = completer
+        self._recorder = recorder
         self._clock = clock
         self._resources = resources
         self._submit = submit
+        self._publish = publish
         self._meter = meter
         self._ready: asyncio.Queue[ClaimedJob] = asyncio.Queue(slots + MAX_PREFETCH)
         self._running: dict[uuid.UUID, Attempt] = {}
@@ -140,6 +148,7 @@ class Executor:
         One that comes while this process drains goes straight back, and so does one that is not to run `alone` and
         comes, by a claim that was under way, while others have to.
         """
+        self.claimed((job.id,))
         if self.draining or (self.secluded and not alone):
             self._completer.finish(_ended(job, Interrupted(), unstarted=True))
         else:
@@ -173,12 +182,19 @@ class Executor:
             record = error_record(job.attempt, self._clock.now(), error)
             self._report_unbegun(job, Rejected(record, str(error)))
             return
-        context = None
+        context = recording = None
         if handler.wants_context:
             deadline = None if job.timeout is None else self._clock.now() + dt.timedelta(seconds=job.timeout)
-            context = JobContext(job.job(), deadline, self._resources, self._submit_child(job))
+            document = job.job()
+            recording = self._recorder.open(job, document.seq)
+            submit = self._submit_child(job)
+            context = JobContext(
+                document, deadline, self._resources, submit, recording=recording, publish=self._publish
+            )
             kwargs["ctx"] = context
-        attempt = Attempt(job, handler, kwargs, context=context, now=self._clock.now, report=self._report)
+        attempt = Attempt(
+            job, handler, kwargs, context=context, now=self._clock.now, report=self._report, recording=recording
+        )
         self._running[job.id] = attempt
         attempt.begin()
         # Cheaper than two datetimes and their difference.
@@ -204,8 +220,13 @@ class Executor:
             attempt.task.add_done_callback(self._abandoned.discard)
             self._meter.abandoned(job.kind)
             log.warning("job.abandoned", job_id=str(job.id), kind=job.kind, attempt=job.attempt)
+        ended = None
         if outcome is not None:
-            self._completer.finish(_ended(job, outcome, cancel_requested=attempt.cancel_requested, ran=attempt.ran))
+            ended = _ended(job, outcome, cancel_requested=attempt.cancel_requested, ran=attempt.ran)
+        if attempt.recording is not None:
+            self._recorder.finish(attempt.recording, ended)
+        elif ended is not None:
+            self._completer.finish(ended)
         self._freed.set()
         if not self._running:
             self._idle.set()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any, Protocol
 
+import msgspec
+
 from quarterdeck.domain.errors import JobCancelled, JobDiscarded
+from quarterdeck.domain.events import Event
 from quarterdeck.domain.job import Job
 from quarterdeck.domain.jsonvalue import decode_stored
 from quarterdeck.domain.state import State
@@ -22,6 +27,9 @@ class Jobs(Protocol):
 
     async def wait(self, job_id: uuid.UUID, timeout: float | None, *, tenant: str) -> Job:
         """The job once it has ended, or as it is after `timeout` seconds."""
+
+    def events(self, job_id: uuid.UUID, *, after: int, tenant: str) -> AsyncGenerator[Event, None]:
+        """The job's events after some seq, up to the one that ends it."""
 
     async def cancel(self, job_id: uuid.UUID, *, tenant: str) -> Job:
         """Cancels the job."""
@@ -63,6 +71,16 @@ class JobHandle:
                     raise JobCancelled(job)
             if ends is not None and time.monotonic() >= ends:
                 raise TimeoutError(f"job {self.id} is still {job.state.value} after {timeout:g} s")
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """The job's events as they come, each once and in order, up to the one that ends it.
+
+        They begin after the event with the number `after`. Values over 64 KiB in their `data` are only told by their
+        size. Raises JobNotFound, also where the job is deleted meanwhile, and Draining when the service stops.
+        """
+        async with aclosing(self._jobs.events(self.id, after=after, tenant=self._tenant)) as events:
+            async for event in events:
+                yield msgspec.structs.replace(event, data=decode_stored(msgspec.json.encode(event.data)))
 
     async def cancel(self) -> Job:
         """Cancels the job, or asks it to stop where it runs. Raises JobNotFound, Unavailable."""

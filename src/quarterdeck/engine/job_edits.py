@@ -97,6 +97,7 @@ class JobEdits:
         self._calls.require_open()
         for _ in range(TRIES):
             if await self._calls.call(self._store.delete_job(job_id, tenant)):
+                self._changed(job_id)
                 return
             job = await self._reader.get(job_id, tenant)
             if not job.terminal:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from quarterdeck.domain.errors import Draining, QueueFull, Unavailable
+from quarterdeck.domain.errors import Draining, JobNotFound, QueueFull, Unavailable
+from quarterdeck.domain.events import Event
 from quarterdeck.domain.job import DEFAULT_TENANT, IdempotencyKey, Job, NewJob
-from quarterdeck.domain.state import TERMINAL, State
+from quarterdeck.domain.state import State
 from quarterdeck.domain.submission import Submit, parse
 from quarterdeck.engine.calls import Calls
 from quarterdeck.engine.checker import Checker
 from quarterdeck.engine.fleet import Fleet
 from quarterdeck.engine.handle import JobHandle
+from quarterdeck.engine.live import Live
 from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.reader import Reader
 from quarterdeck.engine.room import RoomKeeper
 from quarterdeck.engine.stored import Submitted, replay
+from quarterdeck.engine.streams import Gone
 from quarterdeck.engine.submitter import Submitter
+from quarterdeck.engine.tasks import Signal
 from quarterdeck.engine.waiters import Waiters
+from quarterdeck.store.attempts import Written
 from quarterdeck.store.jobs import JobStore
 
+PAUSE = 0.5
+"""Seconds between tries while the database is out."""
 TRIES = 5
 """How often a job that moves between a look and a lock is looked at again."""
 
@@ -44,6 +52,7 @@ class Jobs:
         reader: Reader,
         waiters: Waiters,
         cancel_here: Callable[[uuid.UUID], bool],
+        live: Live,
         meter: Meter,
     ) -> None:
         self._store = store
@@ -55,6 +64,7 @@ class Jobs:
         self._reader = reader
         self._waiters = waiters
         self._cancel_here = cancel_here
+        self._live = live
         self._meter = meter
 
     async def check(self, body: Submit, *, tenant: str = DEFAULT_TENANT) -> NewJob:
@@ -159,16 +169,44 @@ class Jobs:
                 except Draining:
                     return job
 
+    async def events(
+        self, job_id: uuid.UUID, *, after: int = 0, tenant: str = DEFAULT_TENANT
+    ) -> AsyncGenerator[Event, None]:
+        """The job's events after some seq as they come, each once and in order, up to the one that ends it.
+
+        It pauses while the database is out. Raises JobNotFound, also where the job is deleted meanwhile, and Draining.
+        """
+        job = await self.get(job_id, tenant=tenant)
+        if job.terminal and after >= job.seq:
+            return
+        news = Signal()
+        with self._live.audience(news.set), self._live.streams.follow(job_id, after, news.set) as following:
+            while not self._live.draining:
+                try:
+                    events = await following.take()
+                except Gone as gone:
+                    raise JobNotFound(str(gone)) from None
+                except Unavailable:
+                    await asyncio.sleep(PAUSE)
+                    continue
+                for event in events:
+                    yield event
+                if events and events[-1].ends and not following.pending:
+                    return
+                if not events:
+                    await news.wait()
+        raise Draining("this process is stopping")
+
     async def cancel(self, job_id: uuid.UUID, *, tenant: str = DEFAULT_TENANT) -> Job:
         """Cancels a waiting job at once, asks a running one to stop, leaves an ended one. Raises JobNotFound."""
         self._calls.require_open()
         for _ in range(TRIES):
             answer = await self._calls.call(self._store.cancel_job(job_id, tenant))
             if answer is not None:
-                self._waiters.moved(job_id, ended=answer.state in TERMINAL)
+                self._live.written([Written(job_id, answer.queue, answer.state, answer.seq)])
             job = await self.get(job_id, tenant=tenant)
-            if job.state is State.RUNNING:
-                self._cancel_here(job_id)
+            if job.state is State.RUNNING and not self._cancel_here(job_id):
+                self._live.announcer.cancel(job_id)
             if answer is not None or job.terminal or job.state is State.RUNNING:
                 return job
         raise Unavailable("the job changes too fast to be cancelled; try again")

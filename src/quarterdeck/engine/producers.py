@@ -20,6 +20,13 @@ class Producers:
         self._tasks = tasks
         self._producers: dict[str, Producer] = {}
         self._enabled = enabled
+        self.announce: Callable[[Iterable[str]], None] = lambda _: None
+        """Tells other processes of queues that have new work."""
+
+    def offer(self, queues: Sequence[str]) -> None:
+        """These queues have new work: for producers here, and for those of other processes."""
+        self.wake(queues)
+        self.announce(queues)
 
     def wake(self, queues: Iterable[str]) -> None:
         """These queues have work."""

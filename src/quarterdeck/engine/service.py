@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 from quarterdeck.clock import DatabaseClock
 from quarterdeck.config import Settings, parse_queues
-from quarterdeck.domain.errors import Unavailable
 from quarterdeck.domain.job import IdSource
-from quarterdeck.domain.state import TERMINAL, State
+from quarterdeck.domain.state import State
 from quarterdeck.engine.absence import Absence
 from quarterdeck.engine.aftermath import Aftermath
 from quarterdeck.engine.attempt import ABANDON_AFTER, Stop
+from quarterdeck.engine.bus import Bus
 from quarterdeck.engine.calls import Calls
 from quarterdeck.engine.checker import Checker
 from quarterdeck.engine.completer import Completer
@@ -26,11 +24,13 @@ from quarterdeck.engine.executor import Executor
 from quarterdeck.engine.fleet import Fleet
 from quarterdeck.engine.heartbeat import BEATS_PER_LEASE, Heartbeat
 from quarterdeck.engine.holdings import Holdings
+from quarterdeck.engine.identity import identity_of
 from quarterdeck.engine.job_edits import JobEdits
 from quarterdeck.engine.job_list import JobList
 from quarterdeck.engine.jobs import Jobs
 from quarterdeck.engine.kinds import KindDirectory
 from quarterdeck.engine.lease import Lease
+from quarterdeck.engine.live import Live
 from quarterdeck.engine.loop_lag import LoopLag
 from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.partitions import Partitions
@@ -40,8 +40,10 @@ from quarterdeck.engine.pruner import Pruner
 from quarterdeck.engine.quarantine import Quarantine
 from quarterdeck.engine.queues import Queues
 from quarterdeck.engine.reader import Reader
+from quarterdeck.engine.readiness import Parts, parts
 from quarterdeck.engine.readings import Readings
 from quarterdeck.engine.reconciler import Reconciler
+from quarterdeck.engine.recorder import Recorder
 from quarterdeck.engine.registry import Registry
 from quarterdeck.engine.rescuer import Rescuer
 from quarterdeck.engine.room import RoomKeeper
@@ -58,8 +60,8 @@ from quarterdeck.store.job_list import JobListStore
 from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.kinds import KindStore
 from quarterdeck.store.queues import QueueStore
+from quarterdeck.store.recording import RecordingStore
 from quarterdeck.store.upkeep import UpkeepStore
-from quarterdeck.store.workers import WorkerIdentity
 from quarterdeck.telemetry.log import get_logger
 
 log = get_logger(__name__)
@@ -85,12 +87,12 @@ class Engine:
         api: pool.Pool,
         work: pool.Pool,
         dsn: str,
+        bus: Bus | None,
         resources: Mapping[str, Any],
         version: str,
         meter: Meter,
     ) -> None:
         self._settings = settings
-        self._version = version
         self._meter = meter
         self._registry = registry
         self._tasks = Tasks(self._on_death)
@@ -110,7 +112,7 @@ class Engine:
         self._lease = Lease(settings.lease, self.clock, self._on_new_lease, self._on_lost_lease)
         self._heartbeat = Heartbeat(
             dsn=dsn,
-            identity=self._identity,
+            identity=partial(identity_of, settings, registry.kinds, version),
             lease=settings.lease,
             running=lambda: self._executor.running,
             on_beat=self._lease.beat,
@@ -118,23 +120,39 @@ class Engine:
             meter=meter,
         )
         self._waiters = Waiters(store, meter)
+        self.live = Live(
+            api=api,
+            bus=bus,
+            calls=self._calls,
+            waiters=self._waiters,
+            worker=self._lease.worker,
+            meter=meter,
+        )
         self._reader = Reader(store, Absence(self._upkeep, self._calls), meter)
         self._pruner = Pruner(store, meter)
         self._completer = Completer(
             self._attempts, self._upkeep, self._holdings, self._on_written, clock=self.clock, meter=meter
+        )
+        self._recorder = Recorder(
+            RecordingStore(work), self._upkeep, self._holdings, self._completer, told=self.live.changed, meter=meter
         )
         self._executor = Executor(
             settings.concurrency if self._runs else 0,
             registry=registry,
             holdings=self._holdings,
             completer=self._completer,
+            recorder=self._recorder,
             clock=self.clock,
             resources=resources,
             submit=lambda kind, args=None, **options: self.jobs.submit_by_name(kind, args, **options),
+            publish=self.live.publish,
             meter=meter,
         )
         self._producers = Producers(parse_queues(settings.queues), self._make_producer, self._tasks, enabled=self._runs)
         self._executor.hungry = self._producers.feed
+        self._executor.claimed = self.live.changed
+        self._producers.announce = self.live.announcer.work
+        self.live.on_work, self.live.on_cancel = self._producers.wake, self._executor.cancel
         self._rescuer = Rescuer(self._upkeep, self._lease.may_rescue, self._on_written, self._producers.wake, meter)
         self._tick = Tick(
             self._upkeep,
@@ -174,6 +192,7 @@ class Engine:
             lanes=self._producers,
             worker=self._lease.worker,
             due=lambda job: self._tick.expect(job.run_at),
+            stored=self.live.changed,
             doubt=self._reconciler.doubt,
             meter=meter,
         )
@@ -188,7 +207,7 @@ class Engine:
             QueueStore(api),
             calls=self._calls,
             on_paused=self._recall,
-            on_resumed=self._producers.wake,
+            on_resumed=self._producers.offer,
             on_bound=room.bind,
         )
         self.job_list = JobList(JobListStore(api), calls=self._calls, reader=self._reader)
@@ -197,9 +216,9 @@ class Engine:
             calls=self._calls,
             reader=self._reader,
             registry=registry,
-            work=self._producers.wake,
+            work=self._producers.offer,
             due=self._tick.expect,
-            changed=lambda job_id: self._waiters.moved(job_id, ended=False),
+            changed=lambda job_id: self.live.changed([job_id]),
         )
         self.jobs = Jobs(
             store,
@@ -211,6 +230,7 @@ class Engine:
             reader=self._reader,
             waiters=self._waiters,
             cancel_here=self._executor.cancel,
+            live=self.live,
             meter=meter,
         )
         self.readings = Readings(
@@ -234,6 +254,7 @@ class Engine:
         for name, part in (
             ("submitter", self._submitter),
             ("completer", self._completer),
+            ("recorder", self._recorder),
             ("tick", self._tick),
             ("rescuer", self._rescuer),
             ("waiters", self._waiters),
@@ -243,6 +264,8 @@ class Engine:
             ("loop lag", LoopLag(self._meter)),
         ):
             self._tasks.spawn(name, part.run())
+        for name, loop in self.live.loops():
+            self._tasks.spawn(name, loop())
         if self._runs:
             self._tasks.spawn("executor", self._executor.run())
             self._tasks.spawn("reconciler", self._reconciler.run())
@@ -261,6 +284,7 @@ class Engine:
         self._submitter.stop_hand_off()
         self._producers.stop()
         self._waiters.drain()
+        self.live.drain()
         self._executor.drain()
 
     def hurry(self) -> None:
@@ -279,9 +303,9 @@ class Engine:
         """
         if self._started:
             self.drain()
-            await self._submitter.close(CLOSE_TIMEOUT)
+            await asyncio.gather(self._submitter.close(CLOSE_TIMEOUT), self.live.topics.close(CLOSE_TIMEOUT))
             await self._end_attempts(grace - (time.monotonic() - (self._drained_at or 0.0)))
-            if await self._completer.drain(FLUSH_TIMEOUT):
+            if await self._recorder.drain(FLUSH_TIMEOUT):
                 await self._release(self._lease.worker())
             await self._heartbeat.stop(LEAVE_TIMEOUT)
             self._started = False
@@ -319,28 +343,16 @@ class Engine:
         await self._died.wait()
         return self._death or RuntimeError("a loop died")
 
-    async def readiness(self) -> dict[str, Literal["ok", "starting", "draining", "unavailable"]]:
+    async def readiness(self) -> Parts:
         """What `/readyz` tells: of the database and of the engine."""
-        database: Literal["ok", "unavailable"] = "ok"
-        try:
-            await self._calls.call(self._kinds.ping())
-        except Unavailable:
-            database = "unavailable"
-        engine: Literal["ok", "starting", "draining", "unavailable"] = "ok"
-        if self.draining:
-            engine = "draining"
-        elif not self._started:
-            engine = "starting"
-        elif self._lease.worker() is None:
-            engine = "unavailable"
-        return {"database": database, "engine": engine}
+        return await parts(self._kinds, self._calls, self._lease, started=self._started, draining=self.draining)
 
     # What parts tell each other
 
     def _on_written(self, rows: Sequence[Written]) -> None:
         self._producers.feed()  # a queue's limit in this process counts until the end is written
+        self.live.written(rows)
         for row in rows:
-            self._waiters.moved(row.id, ended=row.state in TERMINAL)
             if row.run_at is not None and row.state in (State.SCHEDULED, State.RETRYABLE):
                 self._tick.expect(row.run_at)
 
@@ -380,17 +392,4 @@ class Engine:
             worker=self._lease.worker,
             doubt=self._reconciler.doubt,
             meter=self._meter,
-        )
-
-    def _identity(self) -> WorkerIdentity:
-        host = socket.gethostname()
-        return WorkerIdentity(
-            id=f"{host}-{os.getpid()}-{secrets.token_hex(4)}",
-            host=host,
-            pid=os.getpid(),
-            role=self._settings.role,
-            queues=self._settings.queues,
-            kinds=self._registry.kinds if self._runs else [],
-            slots=self._settings.concurrency if self._runs else 0,
-            version=self._version,
         )

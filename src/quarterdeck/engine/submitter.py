@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -43,8 +43,8 @@ HANDED_OFF_SEQ = 2
 class Lanes(Protocol):
     """Who serves the queues here: told of new work, asked for room."""
 
-    def wake(self, queues: Sequence[str]) -> None:
-        """These queues have work."""
+    def offer(self, queues: Sequence[str]) -> None:
+        """These queues have new work."""
 
     def free(self, queue: str, free_slots: int) -> int:
         """How many of `free_slots` jobs of `queue` may take."""
@@ -72,6 +72,7 @@ class Submitter:
         lanes: Lanes,
         worker: Callable[[], str | None],
         due: Callable[[Job], None],
+        stored: Callable[[Collection[uuid.UUID]], None],
         doubt: Callable[[], None],
         meter: Meter,
     ) -> None:
@@ -82,6 +83,7 @@ class Submitter:
         self._lanes = lanes
         self._worker = worker
         self._due = due
+        self._stored = stored
         self._doubt = doubt
         self._meter = meter
         self._intake: asyncio.Queue[_Request] = asyncio.Queue(INTAKE)
@@ -320,8 +322,9 @@ class Submitter:
         self._tell(request, Submitted(said or job))
 
     def _announce(self, job: Job) -> None:
+        self._stored((job.id,))
         if job.state is State.AVAILABLE:
-            self._lanes.wake([job.queue])
+            self._lanes.offer([job.queue])
         elif job.state is State.SCHEDULED:
             self._due(job)
 

@@ -114,7 +114,7 @@ def _cut_idle(pool: asyncpg.Pool) -> None:
 async def _stopped(connection: asyncpg.pool.PoolConnectionProxy) -> None:
     """Waits until the server has stopped what ran out of time; cuts a connection on which nobody says so."""
     try:
-        await connection.execute("", timeout=ACQUIRE_TIMEOUT)
+        await connection.execute(SQL["ping_server"], timeout=ACQUIRE_TIMEOUT)
     except asyncio.CancelledError:
         _cut(connection)
         raise
@@ -127,12 +127,19 @@ def _cut(connection: asyncpg.pool.PoolConnectionProxy) -> None:
         connection.terminate()
 
 
-async def open_connection(dsn: str, *, name: str, command_timeout: float) -> asyncpg.Connection:
-    """One connection of its own, outside every pool."""
+async def open_connection(dsn: str, *, name: str, command_timeout: float, **settings: str) -> asyncpg.Connection:
+    """One connection of its own, outside every pool; `settings` are its session's beside those of every session."""
     connection = await asyncpg.connect(
-        dsn, timeout=CONNECT_TIMEOUT, command_timeout=command_timeout, server_settings=server_settings(name)
+        dsn,
+        timeout=CONNECT_TIMEOUT,
+        command_timeout=command_timeout,
+        server_settings={**server_settings(name), **settings},
     )
-    await prepare(connection)
+    try:
+        await prepare(connection)
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 

@@ -6,11 +6,26 @@ from typing import cast
 
 import quart
 
-from quarterdeck.web import health, index, job_edits, job_list, jobs, kinds, metrics, problem_pages, queues, workers
+from quarterdeck.web import (
+    health,
+    index,
+    job_edits,
+    job_list,
+    jobs,
+    kinds,
+    metrics,
+    problem_pages,
+    queues,
+    sse,
+    tickets,
+    topics,
+    workers,
+)
 from quarterdeck.web.auth import access_of
 from quarterdeck.web.body import LIMIT, Request
 from quarterdeck.web.endpoint import mount, problem_response
 from quarterdeck.web.gate import Gate
+from quarterdeck.web.live import LiveChannel
 from quarterdeck.web.problems import refusal_of
 from quarterdeck.web.reference import with_reference
 from quarterdeck.web.service import Service
@@ -20,9 +35,12 @@ ENDPOINTS = with_reference(
         *jobs.ENDPOINTS,
         *job_list.ENDPOINTS,
         *job_edits.ENDPOINTS,
+        *sse.ENDPOINTS,
         *queues.ENDPOINTS,
         *kinds.ENDPOINTS,
         *workers.ENDPOINTS,
+        *topics.ENDPOINTS,
+        *tickets.ENDPOINTS,
         *health.ENDPOINTS,
         *metrics.ENDPOINTS,
         *problem_pages.ENDPOINTS,
@@ -71,6 +89,7 @@ def create_app(service: Service) -> quart.Quart:
         await cast("Request", quart.request).settle()
         return response
 
-    gate = Gate(app.asgi_app, access_of(service.settings), service.metrics.answered)  # type: ignore[arg-type]
+    access = access_of(service.settings)
+    gate = Gate(LiveChannel(app.asgi_app, service, access), access, service.metrics.answered)  # type: ignore[arg-type]
     app.asgi_app = gate  # type: ignore[method-assign, assignment]
     return app

@@ -42,6 +42,10 @@ class Principal(msgspec.Struct, frozen=True):
 ANYBODY = Principal("anybody")
 """Who asks where no key is required."""
 _PROBE = Principal("probe", scopes=frozenset())
+STRANGER = Principal("stranger", scopes=frozenset())
+"""Who asks where that is said later: in the first frame of a socket, or by a ticket in the query."""
+SAID_LATER = re.compile(r"/v1/(live|events|jobs/[^/]+/events)")
+"""The paths where it may be. Whatever answers there finds out who asks, first of all."""
 
 
 class Access(Protocol):
@@ -49,6 +53,9 @@ class Access(Protocol):
 
     def admit(self, scope: Mapping[str, Any]) -> Principal:
         """Who asks. Raises Refusal."""
+
+    def recognise(self, token: str) -> Principal | None:
+        """Whose key it is; None where it is nobody's."""
 
 
 def access_of(settings: Settings) -> Access:
@@ -70,23 +77,33 @@ class KeyAccess:
         principal = self._find(scope)
         if principal is None and scope["type"] == "http" and scope["path"] in OPEN_PATHS:
             principal = _PROBE
+        if principal is None and _may_say_later(scope):
+            principal = STRANGER
         if principal is None:
             raise Refusal(UNAUTHENTICATED, "Send Authorization: Bearer <key>", headers=_CHALLENGE)
         hosts = header(scope, b"host")
         if len(hosts) > 1 or (hosts and hosts[0] and host_name(hosts[0]) is None):
             raise _misdirected()
+        if scope["type"] == "websocket":
+            _require_same_origin(scope, hosts[0] if hosts else "")
         return principal
 
     def _find(self, scope: Mapping[str, Any]) -> Principal | None:
         given = header(scope, b"authorization")
         scheme, _, secret = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        digest = _digest(secret.strip().encode("latin-1"))
+        # Headers come as Latin-1, whatever they were written in; keys are UTF-8.
+        found = self.recognise(secret.strip().encode("latin-1").decode("utf-8", "surrogateescape"))
+        return found if scheme.lower() == "bearer" else None
+
+    def recognise(self, token: str) -> Principal | None:
+        """Whose key it is."""
+        digest = _digest(token.encode("utf-8", "surrogateescape"))
         found = None
         # All keys are looked at, so that the time says nothing about any of them.
         for known, principal in self._principals:
             if hmac.compare_digest(known, digest):
                 found = principal
-        return found if scheme.lower() == "bearer" else None
+        return found
 
 
 class LocalAccess:
@@ -107,6 +124,10 @@ class LocalAccess:
             _require_same_origin(scope, hosts[0])
         return ANYBODY
 
+    def recognise(self, token: str) -> Principal | None:  # noqa: ARG002 - any will do
+        """Anybody."""
+        return ANYBODY
+
     def _serves(self, name: str) -> bool:
         if is_loopback(name) or name == self._bind_host:
             return True
@@ -116,6 +137,15 @@ class LocalAccess:
     def _meant(self, server: tuple[str, int] | None) -> bool:
         """Whether the connection came in where the settings say; a server of another kind may have bound more."""
         return self._anywhere or server is None or not _is_address(server[0]) or is_loopback(server[0])
+
+
+def _may_say_later(scope: Mapping[str, Any]) -> bool:
+    if header(scope, b"authorization") or not SAID_LATER.fullmatch(scope["path"]):
+        return False
+    if scope["type"] == "websocket":
+        return True
+    # An event stream of a browser has no header of its own; without a ticket there is nothing to say.
+    return scope["method"] in _READING and b"ticket=" in scope.get("query_string", b"")
 
 
 def header(scope: Mapping[str, Any], name: bytes) -> list[str]:

@@ -70,12 +70,19 @@ class Request(quart.Request):
     body_class: type[Body] = BoundedBody
     body: BoundedBody
 
-    async def take_json_text(self, limit: int) -> bytes:
-        """The body, if it says that it is JSON.
+    async def take_json_text(self, limit: int, *, required: bool = True) -> bytes:
+        """The body, if it says that it is JSON; one that is not `required` may be empty and say nothing.
 
         Raises Refusal: another media type, over `limit` bytes, not there within `body_timeout` seconds.
         """
-        self._require_json()
+        if required:
+            self._require_json()
+        text = await self._take(limit)
+        if text and not required:
+            self._require_json()
+        return text
+
+    async def _take(self, limit: int) -> bytes:
         if self.body.settled:  # as almost always, and a timeout costs more than all the rest here
             return await self.body.take(limit)
         try:

@@ -53,7 +53,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A method and a path, and everything there is to say about them; the interface's description is made from it.
 
     `path` has its parameters in braces and `parameters` their types, in order. `responses` has by status the type of
-    the answer, a Media where it is not JSON, a tuple where there are several, and None where there is no content.
+    the answer, a Media where it is not JSON, a tuple where there are several, and None where there is no content. A
+    `body` that is not `body_required` may be missing altogether.
     """
 
     method: Method
@@ -66,6 +67,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     body: Any = None
     query: type[msgspec.Struct] | None = None
     body_limit: int = LIMIT
+    body_required: bool = True
 
     @property
     def name(self) -> str:
@@ -81,7 +83,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             if query is not None:
                 given["query"] = query
             if self.body is not None:
-                given["body"] = _typed(strictjson.decode(await request.take_json_text(self.body_limit)), self.body)
+                text = await request.take_json_text(self.body_limit, required=self.body_required)
+                if text or self.body_required:
+                    given["body"] = _typed(strictjson.decode(text), self.body)
             principal = cast("Mapping[str, Principal]", request.scope)[PRINCIPAL]
             return await self.handler(Call(service, principal, request), *arguments, **given)
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is a problem
@@ -101,12 +105,13 @@ def endpoint(
 
     The handler takes a Call, then the parameters of the path in their order, then `body` and `query` where it has them;
     their annotations say how they are decoded. What is not in the annotation of `query` is refused, and any query where
-    there is none.
+    there is none. A `body` with a default need not be sent.
     """
 
     def make(handler: Handler) -> Endpoint:
         hints = typing.get_type_hints(handler)
-        taken = list(inspect.signature(handler).parameters)[1:]
+        signature = inspect.signature(handler).parameters
+        taken = list(signature)[1:]
         parameters = tuple(hints[name] for name in taken if name not in ("body", "query"))
         if len(parameters) != len(_PARAMETER.findall(path)):
             raise TypeError(f"{path} and the signature of its handler have different parameters")
@@ -121,6 +126,7 @@ def endpoint(
             body=hints.get("body"),
             query=hints.get("query"),
             body_limit=body_limit,
+            body_required="body" not in signature or signature["body"].default is inspect.Parameter.empty,
         )
 
     return make

@@ -31,7 +31,7 @@ PREFER = Header(
 )
 IDEMPOTENCY_KEY = Header(
     "Idempotency-Key",
-    "The same key with the same body within 24 hours gets the first answer again and submits nothing",
+    "The same key with the same body within 24 hours gets the first answer again and makes nothing new",
     {"type": "string", "pattern": f"^[!-~]([ -~]{{0,{MAX_CHARACTERS - 2}}}[!-~])?$"},
     "order-1234",
 )
@@ -62,6 +62,7 @@ REQUEST: Mapping[str, tuple[Header, ...]] = {
     "GET /v1/jobs/{id}": (PREFER, IF_NONE_MATCH),
     "GET /v1/jobs/{id}/result": (PREFER,),
     "PATCH /v1/jobs/{id}": (IF_MATCH,),
+    "POST /v1/topics/{name}/messages": (IDEMPOTENCY_KEY,),
     "GET /openapi.json": (IF_NONE_MATCH,),
 }
 """What a request may say in headers, by route."""
@@ -75,6 +76,7 @@ RESPONSE: Mapping[str, Mapping[int, tuple[Header, ...]]] = {
     "GET /v1/jobs/{id}/result": {200: (PREFERENCE_APPLIED,), 202: (PREFERENCE_APPLIED, RETRY_AFTER)},
     "PATCH /v1/jobs/{id}": {200: (ETAG,)},
     "POST /v1/jobs/{id}/retry": {200: (ETAG,)},
+    "POST /v1/topics/{name}/messages": {202: (REPLAYED,)},
     "GET /openapi.json": {200: (ETAG,), 304: (ETAG,)},
 }
 """What an answer says in headers, by route and status."""

@@ -14,7 +14,7 @@ from quarterdeck.web.problems import INVALID, Refusal
 MAX_CHARACTERS = 255
 
 
-def idempotency_key(call: Call, body: msgspec.Struct) -> IdempotencyKey | None:
+def idempotency_key(call: Call, body: object) -> IdempotencyKey | None:
     """The caller's key, within its tenant, method and path, if there is one.
 
     Two bodies are the same where they say the same in the same order, whatever white space is between. Raises Refusal

@@ -221,6 +221,28 @@ FIELDS: Mapping[str, Note] = {
     "started_at": Note("When it started", _TIME),
     "beat_at": Note("Its last heartbeat", _TIME),
     "lease_until": Note("When its jobs are given to others unless it beats again", _TIME),
+    # Topics and tickets
+    "Published.id": Note("The message's number in its topic: one more than that of the message before", {"minimum": 1}),
+    "MessageBody.id": Note("Its number in its topic, without gaps, in the order of publication", {"minimum": 1}),
+    "MessageBody.at": Note("When it was published", _TIME),
+    "MessageBody.data": Note("What was published"),
+    "MessagePage.items": Note("The page: newest first, or with `after` oldest first; it may hold fewer than `limit`"),
+    "JobEventsQuery.after": Note("Events after the one with this `seq`, where `Last-Event-ID` does not say it", _COUNT),
+    "EventsQuery.queue": Note("Follow the jobs of this queue", NAME_KEYWORDS),
+    "EventsQuery.kind": Note("Follow the jobs of this kind", NAME_KEYWORDS),
+    "EventsQuery.tag": Note("Follow the jobs with this tag"),
+    "EventsQuery.workflow": Note("Follow the jobs of this workflow"),
+    "EventsQuery.batch": Note("Follow the jobs of this batch"),
+    "EventsQuery.topic": Note("Follow what is published to this topic", NAME_KEYWORDS),
+    "EventsQuery.all": Note("Follow all jobs"),
+    "EventsQuery.cursor": Note("The id of the last event that one has, where `Last-Event-ID` does not say it"),
+    "ticket": Note("A ticket of `POST /v1/tickets`, in place of a key"),
+    "MessagesQuery.after": Note("Messages after the one with this id, oldest first", _COUNT),
+    "TicketLimits.job": Note("The one job that it lets watch"),
+    "TicketLimits.tag": Note("The one tag whose jobs it lets watch", _TAG),
+    "TicketLimits.topic": Note("The one topic that it lets watch", NAME_KEYWORDS),
+    "TicketBody.ticket": Note("The ticket, a secret: the value of the parameter `ticket`"),
+    "TicketBody.expires_at": Note("Until when it can be used", _TIME),
     # Health
     "Live.status": Note("`failed`: an inner loop died, and the process is about to end"),
     "Ready.status": Note("Whether work is taken"),
@@ -245,6 +267,7 @@ FIELDS: Mapping[str, Note] = {
 PARAMETERS: Mapping[str, Note] = {
     "id": Note("The id of a job"),
     "name": Note("The name of the queue", NAME_KEYWORDS),
+    "/v1/topics/{name}/messages name": Note("The name of the topic", NAME_KEYWORDS),
     "slug": Note("The last part of a problem's `type`"),
 }
 """Parameters of paths; as `path name`, or as `name` for all paths."""
@@ -297,6 +320,9 @@ TYPES: Mapping[str, TypeNote] = {
     "QueuePatch": TypeNote("Changes of a queue's settings. What is not given stays; null goes back to the default"),
     "KindBody": TypeNote("A kind that a process ever had a handler for", "Kind"),
     "WorkerBody": TypeNote("A live process", "Worker"),
+    "MessageBody": TypeNote("A message of a topic", "Message"),
+    "TicketLimits": TypeNote("What a ticket is limited to: one of these, or, where none is given, nothing"),
+    "TicketBody": TypeNote("A single-use ticket", "Ticket"),
 }
 
 BODIES: Mapping[str, Mapping[str, Any]] = {
@@ -318,5 +344,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     },
     "PATCH /v1/jobs/{id}": {"urgent": {"priority": 0, "run_at": "2026-01-31T12:00:00Z"}},
     "PATCH /v1/queues/{name}": {"pause": {"paused": True}, "bound": {"max_depth": 10_000}},
+    "POST /v1/topics/{name}/messages": {"an object": {"temperature": 21.5}, "a text": "hello"},
+    "POST /v1/tickets": {"everything": {}, "a topic": {"topic": "news"}},
 }
 """Bodies that a request may have, by route."""

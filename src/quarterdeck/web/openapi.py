@@ -138,7 +138,7 @@ def _operation(each: Endpoint, types: _Types, links: Mapping[str, Any]) -> dict[
             content["examples"] = {name: {"value": value} for name, value in examples.items()}
         operation["requestBody"] = {
             "description": f"At most {each.body_limit} bytes",
-            "required": True,
+            "required": each.body_required,
             "content": {JSON: content},
         }
     return operation

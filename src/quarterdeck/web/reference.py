@@ -1,4 +1,4 @@
-"""The interface's own account of itself: `/openapi.json` for programs, `/docs` for people."""
+"""The interface's own account of itself: `/openapi.json` and `/asyncapi.json` for programs, `/docs` for people."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 import quart
 
 from quarterdeck.version import __version__
+from quarterdeck.web import asyncapi
 from quarterdeck.web.endpoint import JSON, Call, Endpoint, Media, endpoint
 from quarterdeck.web.openapi import document
 from quarterdeck.web.operations import operations_of, types_of
@@ -29,6 +30,10 @@ def with_reference(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     @functools.lru_cache(maxsize=4)
     def openapi(base: str, keys_required: bool) -> bytes:  # noqa: FBT001 - the key of a cache
         return msgspec.json.encode(document(every, base=base, keys_required=keys_required))
+
+    @functools.cache
+    def live(keys_required: bool) -> bytes:  # noqa: FBT001 - the key of a cache
+        return msgspec.json.encode(asyncapi.document(keys_required=keys_required))
 
     @functools.cache
     def docs() -> bytes:
@@ -56,6 +61,16 @@ def with_reference(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
         base = f"{call.request.root_path}{call.request.path}".removesuffix("/openapi.json") or "/"
         return fixed(call.request, openapi(base, call.service.settings.auth_required()), JSON)
 
+    @endpoint(
+        "GET",
+        "/asyncapi.json",
+        summary="The live channel as AsyncAPI 3.0",
+        responses={200: dict[str, Any], 304: None},
+    )
+    async def get_asyncapi(call: Call) -> quart.Response:
+        """The document that the frames of the WebSocket are described by, made from their types."""
+        return fixed(call.request, live(call.service.settings.auth_required()), JSON)
+
     @endpoint("GET", "/docs", summary="The reference, as a page", responses={200: Media(HTML), 304: None})
     async def get_docs(call: Call) -> quart.Response:
         """Every route, parameter, field and problem on one page, without scripts and with nothing from elsewhere."""
@@ -65,7 +80,7 @@ def with_reference(endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     async def get_style(call: Call) -> quart.Response:
         return fixed(call.request, style(), f"{CSS}; charset=utf-8")
 
-    every = (*endpoints, get_openapi, get_docs, get_style)
+    every = (*endpoints, get_openapi, get_asyncapi, get_docs, get_style)
     return every
 
 

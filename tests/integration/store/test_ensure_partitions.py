@@ -20,7 +20,7 @@ async def stores(database_url):
 async def partitions(stores):
     rows = await stores.fetch(
         """select inhparent::regclass::text || ' ' || inhrelid::regclass::text as name from pg_inherits
-        join pg_class on pg_class.oid = inhrelid where relkind = 'r' order by 1"""
+        join pg_class on pg_class.oid = inhrelid where relkind = 'r' and relname !~ '^feed_' order by 1"""
     )
     return [row["name"].replace("quarterdeck.", "") for row in rows]
 

@@ -176,7 +176,10 @@ class Machine(RuleBasedStateMachine):
         ours = job is not None and job.state == "running" and job.fence == claimed.fence
         assert bool(written) == (ours and not (reschedules and job.cancelling))
         if written:
-            job.moved(transition.state.value, transition.event, refund=transition.refund)
+            if job.cancelling and how != "complete":  # only a result wins over a cancel that was asked for
+                job.moved("cancelled", "cancelled")
+            else:
+                job.moved(transition.state.value, transition.event, refund=transition.refund)
             self.claims[worker].remove(claimed)
 
     @rule(worker=st.sampled_from(WORKERS))

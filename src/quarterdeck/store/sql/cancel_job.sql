@@ -8,12 +8,14 @@ with ended as (
   select {history_values}
   from ended e
   cross join (select 'cancelled' as state, null as reason, null as detail, null as result, null as error, 0 as crash) o
-  returning h.id, h.queue, h.state, h.seq, h.worker
+  returning h.id, h.queue, h.state, h.seq, h.worker, {fed_history}
 ), asked as (
   update quarterdeck.job j
   set cancel_requested_at = now(), state_reason = 'cancel_requested', seq = j.seq + 1,
     timeline = j.timeline || quarterdeck.entry(j.seq + 1, 'cancel_requested', null)
   where j.id = $1 and j.tenant = $2 and j.worker is not null and j.cancel_requested_at is null
-  returning j.id, j.queue, j.state, j.seq, j.worker
-)
-select * from moved union all select * from asked
+  returning j.id, j.queue, j.state, j.seq, j.worker, {fed_job}
+), written as (
+  select * from moved union all select * from asked
+), {log_to_feed}
+select w.id, w.queue, w.state, w.seq, w.worker from written w

@@ -9,9 +9,11 @@ with late as materialized (
   delete from quarterdeck.job j
   where j.id = any(array(select id from late)) and j.attempted_at is null and j.state in ('available', 'scheduled')
   returning j.*
-), {free_unique_keys}
-insert into quarterdeck.job_history as h ({history_columns})
-select {history_values}
-from ended e
-cross join (select 'discarded' as state, 'expired' as reason, null as detail, null as result, null as error, 0 as crash) o
-returning h.id, h.queue, h.state, h.seq
+), {free_unique_keys}, written as (
+  insert into quarterdeck.job_history as h ({history_columns})
+  select {history_values}
+  from ended e
+  cross join (select 'discarded' as state, 'expired' as reason, null as detail, null as result, null as error, 0 as crash) o
+  returning h.id, h.queue, h.state, h.seq, {fed_history}
+), {log_to_feed}
+select w.id, w.queue, w.state, w.seq from written w

@@ -6,7 +6,10 @@ with ended as (
   where j.id = any($1::uuid[]) and j.worker is not null
     and j.fence = ($2::bigint[])[array_position($1::uuid[], j.id)]
   returning j.*
-), {free_unique_keys}
+), {free_unique_keys}, written as (
+  select e.id, e.seq + 1 as first_seq, e.seq + 1 as seq, e.queue, e.kind, e.tenant, e.tags, e.workflow_id, e.batch_id
+  from ended e
+), {log_to_feed}
 insert into quarterdeck.job_history as h ({history_columns})
 select {history_values}
 from ended e

@@ -46,20 +46,23 @@ with input as materialized (
     set body_hash = excluded.body_hash, job_id = excluded.job_id, answer = excluded.answer, created_at = now()
     where y.created_at < now() - interval '24 hours'
   returning y.job_id
-)
-insert into quarterdeck.job as j (id, queue, tenant, kind, state, args, priority, run_at, expires_at, ttl, timeout, max_attempts,
-  retry, tags, metadata, traceparent, parent_id, unique_key, attempt, fence, worker, attempted_at, seq, timeline)
-select p.id, p.queue, p.tenant, p.kind,
-  case when p.handed then 'running' when p.due > now() then 'scheduled' else 'available' end,
-  p.args, p.priority, p.due, p.expiry, p.ttl, p.timeout, p.max_attempts, p.retry,
-  case when p.tags is null then '{}' else array(select json_array_elements_text(p.tags::json)) end,
-  coalesce(p.metadata, '{}'), p.traceparent, p.parent_id, p.unique_key,
-  p.handed::integer, p.handed::integer, case when p.handed then $26 end, case when p.handed then now() end, 1 + p.handed::integer,
-  quarterdeck.entry(1, 'submitted', case when p.due > now() then '{"state":"scheduled"}' else '{"state":"available"}' end)
-    || case when p.handed then quarterdeck.entry(2, 'started', '{"attempt":1}') else '' end
-from placed p
-where (p.unique_key is null or p.id in (select job_id from unique_keys))
-  and (p.key is null or p.id in (select job_id from idempotency_keys))
-order by p.id
-on conflict (id, queue) do nothing
-returning j.id, j.state, j.seq, j.created_at, j.run_at, j.expires_at, j.attempted_at, j.worker
+), written as (
+  insert into quarterdeck.job as j (id, queue, tenant, kind, state, args, priority, run_at, expires_at, ttl, timeout, max_attempts,
+    retry, tags, metadata, traceparent, parent_id, unique_key, attempt, fence, worker, attempted_at, seq, timeline)
+  select p.id, p.queue, p.tenant, p.kind,
+    case when p.handed then 'running' when p.due > now() then 'scheduled' else 'available' end,
+    p.args, p.priority, p.due, p.expiry, p.ttl, p.timeout, p.max_attempts, p.retry,
+    case when p.tags is null then '{}' else array(select json_array_elements_text(p.tags::json)) end,
+    coalesce(p.metadata, '{}'), p.traceparent, p.parent_id, p.unique_key,
+    p.handed::integer, p.handed::integer, case when p.handed then $26 end, case when p.handed then now() end, 1 + p.handed::integer,
+    quarterdeck.entry(1, 'submitted', case when p.due > now() then '{"state":"scheduled"}' else '{"state":"available"}' end)
+      || case when p.handed then quarterdeck.entry(2, 'started', '{"attempt":1}') else '' end
+  from placed p
+  where (p.unique_key is null or p.id in (select job_id from unique_keys))
+    and (p.key is null or p.id in (select job_id from idempotency_keys))
+  order by p.id
+  on conflict (id, queue) do nothing
+  returning j.id, j.state, j.seq, j.created_at, j.run_at, j.expires_at, j.attempted_at, j.worker, j.queue,
+    1 as first_seq, j.kind, j.tenant, j.tags, j.workflow_id, j.batch_id
+), {log_to_feed}
+select w.id, w.state, w.seq, w.created_at, w.run_at, w.expires_at, w.attempted_at, w.worker from written w

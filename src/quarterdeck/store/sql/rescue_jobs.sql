@@ -26,13 +26,15 @@ with recursive holder (worker) as (
     case when e.cancel_requested_at is null then 'crashed' else 'cancel_requested' end as reason,
     case when e.cancel_requested_at is null then 'its worker was lost for the third time' end as detail,
     null as result, null as error, 1 as crash) o
-  returning h.id, h.queue, h.state, h.seq
+  returning h.id, h.queue, h.state, h.seq, {fed_history}
 ), freed as (
   update quarterdeck.job j
   set state = 'available', state_reason = 'crashed', state_detail = null, worker = null, attempt = j.attempt - 1,
     crashes = j.crashes + 1, seq = j.seq + 1,
     timeline = j.timeline || quarterdeck.entry(j.seq + 1, 'rescued', '{"attempt":' || j.attempt || '}')
   where j.id = any(array(select id from lost)) and j.worker is not null and j.crashes < 2 and j.cancel_requested_at is null
-  returning j.id, j.queue, j.state, j.seq
-)
-select * from moved union all select * from freed
+  returning j.id, j.queue, j.state, j.seq, {fed_job}
+), written as (
+  select * from moved union all select * from freed
+), {log_to_feed}
+select w.id, w.queue, w.state, w.seq from written w

@@ -27,18 +27,18 @@ with target as materialized (
     e.unique_key, e.concurrency_key, e.cache_key, e.cache_ttl, e.workflow_id, e.batch_id, e.parent_id, e.needs, e.open_needs,
     e.webhook, e.traceparent
   from e
-  returning {job_columns}
+  returning {job_columns}, j.seq as first_seq, j.batch_id
 ), due as (
   update quarterdeck.job j
   set state = 'available', state_reason = null, state_detail = null, run_at = now(),
     expires_at = case when j.ttl is not null and j.attempted_at is null then now() + make_interval(secs => j.ttl) else j.expires_at end,
     seq = j.seq + 1, timeline = j.timeline || quarterdeck.entry(j.seq + 1, 'available', null)
   where j.id = $1 and j.tenant = $2 and j.state in ('scheduled', 'retryable')
-  returning {job_columns}
-), done as (
+  returning {job_columns}, j.seq as first_seq, j.batch_id
+), written as (
   select * from returned union all select * from due
-)
-select t.taken, d.*
+), {log_to_feed}
+select t.taken, {job_columns}
 from (select exists (select from target) and not exists (select from e) as taken) t
-left join done d on true
-where t.taken or d.id is not null
+left join written j on true
+where t.taken or j.id is not null

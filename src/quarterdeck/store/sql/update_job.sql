@@ -38,7 +38,7 @@ with target as materialized (
       else t.state
     end as next_state
   from target t
-), changed as (
+), written as (
   update quarterdeck.job j
   set queue = t.next_queue, args = t.next_args, priority = t.next_priority, run_at = t.next_run_at, tags = t.next_tags,
     metadata = t.next_metadata, state = t.next_state,
@@ -53,6 +53,6 @@ with target as materialized (
   where j.id = t.id and t.verdict is null
     and (t.next_queue, t.next_args, t.next_priority, t.next_run_at, t.next_tags, t.next_metadata, t.next_state)
       is distinct from (t.queue, t.args, t.priority, t.run_at, t.tags, t.metadata, t.state)
-  returning {job_columns}
-)
-select t.verdict as refusal, j.* from judged t left join changed j on true
+  returning {job_columns}, j.seq as first_seq, j.batch_id
+), {log_to_feed}
+select t.verdict as refusal, {job_columns} from judged t left join written j on true

@@ -1,0 +1,134 @@
+"""Following a job in the terminal: a line for each thing that happens, a bar where there is a screen, or JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from quarterdeck.cli import exits
+from quarterdeck.cli.exits import CommandError
+from quarterdeck.cli.options import DEFAULT_URL
+from quarterdeck.cli.output import printable
+from quarterdeck.client import Client, Event, QuarterdeckClientError, Unauthenticated, Unreachable
+from quarterdeck.clock import rfc3339
+from quarterdeck.config import client_environment
+
+OUTLAST = 30.0
+"""Seconds that following goes on while the service is gone, as in a restart."""
+
+Show = Callable[[Event], None]
+
+
+def follow(url: str | None, api_key: str | None, job_id: str, *, as_json: bool, patience: float = 0.0) -> int:
+    """Prints what happens to a job, from its first event to its end.
+
+    Raises CommandError where the service cannot be reached within `patience` seconds or refuses, and where the job did
+    not complete.
+    """
+    try:
+        last = asyncio.run(_followed(url, api_key, job_id, as_json=as_json, patience=patience))
+    except BrokenPipeError:  # whoever reads has seen enough; what is left to write goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.DONE
+    except ValueError as error:
+        raise CommandError(str(error), exits.WRONG_USAGE) from None
+    except QuarterdeckClientError as error:
+        advice = ""
+        if isinstance(error, Unauthenticated):
+            advice = "; give a key with --api-key or QUARTERDECK_API_KEY"
+        elif isinstance(error, Unreachable):
+            advice = ": start a service with `qd serve`, or name one with --url"
+        raise CommandError(f"{exits.one_line(error)}{advice}", exits.NO_SERVICE) from None
+    except KeyboardInterrupt:
+        raise CommandError(f"interrupted; job {job_id} goes on", exits.INTERRUPTED) from None
+    if last is not None and last.event == "job.completed":
+        return exits.DONE
+    how = "gone" if last is None else last.event.removeprefix("job.")
+    why = "" if last is None else ", ".join(_reasons(last))
+    raise CommandError(f"job {job_id} was {how}{f': {printable(why)}' if why else ''}", exits.JOB_FAILED)
+
+
+async def _followed(
+    url: str | None, api_key: str | None, job_id: str, *, as_json: bool, patience: float
+) -> Event | None:
+    """The last event."""
+    environment = client_environment()
+    url, key = url or environment.get("url") or DEFAULT_URL, api_key or environment.get("api_key")
+    last = None
+    async with Client(url, key, patience=patience, outlast=OUTLAST) as client, client.watch(job=job_id) as events:
+        with _display(as_json=as_json) as show:
+            async for event in events:
+                last = event
+                show(event)
+    return last
+
+
+def _reasons(event: Event) -> Iterator[str]:
+    """Why it came to that."""
+    data = event.data
+    yield from (text for text in (data.get("state_reason"), data.get("state_detail")) if text)
+    if isinstance(error := data.get("error"), dict) and "type" in error:
+        yield f"{error['type']}: {error.get('message')}"
+
+
+def _display(*, as_json: bool) -> AbstractContextManager[Show]:
+    if as_json:
+        return nullcontext(_print_json)
+    console = Console(highlight=False, markup=False, emoji=False)
+    return _bars(console) if console.is_terminal else nullcontext(lambda event: click.echo(line_of(event)))
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Show]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[words]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        bar = progress.add_task("waits", total=None, words="")
+
+        def show(event: Event) -> None:
+            if event.event == "job.progress":
+                now = event.data.get("progress") or {}
+                words = printable(now.get("message") or "").replace("[", "\\[")  # of columns, the brackets are markup
+                progress.update(bar, total=1.0, completed=now.get("fraction", 0.0), words=words)
+                return
+            if state := event.data.get("state"):
+                progress.update(bar, description=printable(state))
+            console.print(Text(line_of(event)), soft_wrap=True)
+
+        yield show
+
+
+def line_of(event: Event) -> str:
+    """An event on one line, for people: when, what, and what changed by it."""
+    words: list[Any] = [rfc3339(event.at), event.event.removeprefix("job.")]
+    data = event.data
+    match event.event:
+        case "job.progress":
+            now = data.get("progress") or {}
+            words += [f"{now.get('fraction', 0):.0%}", now.get("message") or ""]
+        case "job.log":
+            words += [str(data.get("level")), str(data.get("message"))]
+        case "job.output":
+            words += [data.get("output")]
+        case _:
+            words.append(", ".join(_reasons(event)))
+            words += [data["result"]] if "result" in data else []
+    return " ".join(part for part in (" ".join(printable(word).split("\n")) for word in words) if part)
+
+
+def _print_json(event: Event) -> None:
+    document = {**msgspec.structs.asdict(event), "job_id": str(event.job_id), "at": rfc3339(event.at)}
+    if event.merged_from is None:
+        del document["merged_from"]
+    text = json.dumps({"type": "event", **document}, ensure_ascii=False, separators=(",", ":"))
+    click.echo(text.encode(errors="backslashreplace"))  # of a lone surrogate, the escape that JSON knows

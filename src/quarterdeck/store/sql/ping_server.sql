@@ -1,0 +1,2 @@
+-- Whether the server answers at all: touches nothing.
+select 1
