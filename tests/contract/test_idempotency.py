@@ -128,3 +128,20 @@ async def test_a_lost_reply_is_no_second_job(client, connection, monkeypatch):
     assert first.status == 202
     assert (await post(client, "k", {**BODY, "delay": "1h"})).body == first.body
     assert await connection.fetchval("select count(*) from quarterdeck.job") == 1
+
+
+@pytest.mark.parametrize("result", ["3", '{"a": [1.50, "é"], "b": null}', '"\\u0000"', "null"])
+async def test_an_earlier_job_is_replayed_with_its_result_and_its_progress(client, connection, result):
+    body = {"kind": "add", "args": {"left": 1, "right": 2}, "unique": {"period": "1h"}}
+    held = await client.call("POST", "/v1/jobs", body=body, headers={"Prefer": "wait=10"})
+    assert held.json["state"] == "completed"
+    # Ended rows never change; what a handler could have left behind is put there in their stead.
+    await connection.execute("alter table quarterdeck.job_history disable trigger job_history_is_final")
+    await connection.execute(
+        "update quarterdeck.job_history set result = $1, progress = $2", result, '{"fraction": 0.5, "message": null}'
+    )
+    first = await post(client, "k", body)
+    assert first.headers["Quarterdeck-Duplicate"] == "true"
+    again = await post(client, "k", body)
+    assert (again.status, again.body) == (200, first.body)
+    assert (again.headers["Idempotent-Replayed"], again.json["progress"]["fraction"]) == ("true", 0.5)

@@ -205,7 +205,8 @@ async def test_a_cursor_that_is_too_old_brings_a_gap_and_then_goes_on(replicas, 
 
 
 async def test_what_is_rare_is_found_at_once_behind_much_else(replicas, connection, monkeypatch):
-    monkeypatch.setattr("quarterdeck.engine.feed_log.MAX_ROWS", 1)
+    for name in ("ROWS", "MAX_ROWS"):
+        monkeypatch.setattr(f"quarterdeck.engine.feed_log.{name}", 8)
     (service, client), _ = replicas
     async with reading(service) as reader:
         await reader.peer.send(op="subscribe", sub="a", all=True)

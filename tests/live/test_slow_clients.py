@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from quarterdeck import JobContext, Quarterdeck
-from tests.support.raw_sockets import close_code, opened, text_frame
+from tests.support.raw_sockets import opened, text_frame
 from tests.support.sockets import TERMINAL
 from tests.support.waiting import eventually
 
@@ -60,18 +60,6 @@ def stalled(url, job_ids):
     return connection
 
 
-def rest_of(connection):
-    """By which code it was closed, once all that is still on its way is read; None where it was cut."""
-    connection.settimeout(5)
-    received = b""
-    try:
-        while chunk := connection.recv(65536):
-            received += chunk
-    except ConnectionError:
-        pass
-    return close_code(received)
-
-
 async def test_who_never_reads_is_sent_away_and_the_others_see_everything(service, http, go, monkeypatch):
     monkeypatch.setattr("quarterdeck.web.socket.SEND_TIMEOUT", 1.0)
     jobs = [
@@ -96,8 +84,6 @@ async def test_who_never_reads_is_sent_away_and_the_others_see_everything(servic
         for peer in peers:
             assert covered(peer.result()) == list(range(1, LINES + 4))
         await eventually(lambda: len(service.connections._live) <= 1)
-        codes = {await asyncio.to_thread(rest_of, connection) for connection in stuck}
-        assert codes <= {1013, None}
     finally:
         for connection in stuck:
             connection.close()

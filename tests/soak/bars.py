@@ -50,6 +50,7 @@ def _promises(verdict: Verdict, found: Figures, *, faults: bool) -> Iterator[Bar
     yield none_of("two outcomes, or not its own (I3, I8)", "I3", "I8")
     yield none_of("overlaps (I9)", "I9")
     yield none_of("run again without a cause (I12)", "I12")
+    yield none_of("events that a watcher missed, or saw twice (I13)", "I13")
     yield none_of("other violations", "I4", "I5", "I6", "I7", "I10", "I11")
     if not faults:
         count = found.rerun + found.given_back

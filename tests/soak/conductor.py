@@ -19,11 +19,14 @@ from tests.soak.history import Fault, History
 from tests.soak.load import Load
 from tests.soak.replicas import Replica, proxied_link
 from tests.soak.schedule import REPLICAS, Planned, plan
+from tests.soak.watchers import Watchers
 
 SETTLE_WITHIN = 60.0
 """Seconds for every submit to be accepted, once the load and the faults are over."""
 DRAIN_WITHIN = 90.0
 """Seconds for every job to end after that."""
+SEEN_WITHIN = 30.0
+"""Seconds for those who follow jobs to have seen it all."""
 AT_REST_WITHIN = 10.0
 """Seconds for leases of processes that are gone to be over, and sessions to be quiet."""
 RESTART_AFTER = 0.5
@@ -104,11 +107,16 @@ class Conductor:
         history, wishes = self._history, self._wishes
         history.epoch = time.monotonic_ns() - time.time_ns()
         doors = [replica.door for replica in self.replicas]
-        async with Load(doors, rate=wishes.rate, seed=wishes.seed, name=f"soak-{wishes.seed}") as load:
+        async with (
+            Load(doors, rate=wishes.rate, seed=wishes.seed, name=f"soak-{wishes.seed}") as load,
+            Watchers(doors, load, seed=wishes.seed) as watchers,
+        ):
             self._began = time.monotonic()
             watch = asyncio.create_task(self._watch())
             try:
                 unaccepted, undrained = await self._through(load)
+                await watchers.settle(SEEN_WITHIN)
+                history.watched, history.feeds = watchers.jobs, [watchers.feed]
             finally:
                 watch.cancel()
                 await asyncio.gather(watch, return_exceptions=True)

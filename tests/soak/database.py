@@ -26,7 +26,11 @@ ROWS = f"""
     select 'job_history', {_COLUMNS}, result::text from quarterdeck.job_history
 """
 
-EVENTS = "select job_id, array_agg(seq) as seqs from quarterdeck.job_event group by job_id"
+EVENTS = """
+    select job_id, array_agg(seq order by seq) as seqs,
+           array_agg(floor(extract(epoch from at) * 1000)::bigint order by seq) as at_ms
+      from quarterdeck.job_event group by job_id
+"""
 
 UNFINISHED = "select count(*) from quarterdeck.job"
 
@@ -131,8 +135,8 @@ class Database:
 
     async def rows(self) -> list[Row]:
         """All jobs, ended or not."""
-        more = {record["job_id"]: list(record["seqs"]) for record in await self.fetch(EVENTS)}
-        return [_row(record, more.get(record["id"], [])) for record in await self.fetch(ROWS)]
+        more = {record["job_id"]: (list(record["seqs"]), list(record["at_ms"])) for record in await self.fetch(EVENTS)}
+        return [_row(record, *more.get(record["id"], ([], []))) for record in await self.fetch(ROWS)]
 
     async def leftovers(self) -> list[str]:
         """What should not be there while everything is at rest."""
@@ -148,7 +152,7 @@ def timeline(text: str) -> list[Entry]:
     return [msgspec.json.decode(line, type=Entry) for line in text.splitlines()]
 
 
-def _row(record: asyncpg.Record, more: list[int]) -> Row:
+def _row(record: asyncpg.Record, more: list[int], more_at_ms: list[int]) -> Row:
     result = record["result"]
     return Row(
         id=uuid.UUID(str(record["id"])),
@@ -168,4 +172,5 @@ def _row(record: asyncpg.Record, more: list[int]) -> Row:
         result=None if result is None else msgspec.json.decode(result),
         timeline=timeline(record["timeline"]),
         more_seqs=more,
+        more_at_ms=more_at_ms,
     )

@@ -11,6 +11,8 @@ STEP = 0.2
 """Seconds between two lines of a handler that takes its time."""
 FIRST_CLAIMS = 3
 """No job's first claim that follows an undisturbed submit has a higher seq."""
+TELLING = 5
+"""One in so many plain jobs tells of itself, and one in so many steps has an output."""
 SOON = {"backoff": "fixed", "base": 0.3}
 
 deck = Quarterdeck()
@@ -21,6 +23,8 @@ ledger = Ledger()
 async def plain(ctx: JobContext, number: int) -> dict[str, int]:
     """Ends at once."""
     with ledger.execution(ctx) as account:
+        if number % TELLING == 0:
+            await ctx.log(f"number {number}")
         return account.end(number=number)
 
 
@@ -29,6 +33,7 @@ async def flaky(ctx: JobContext, failures: int) -> dict[str, int]:
     """Fails in its first attempts, then ends well."""
     with ledger.execution(ctx) as account:
         await asyncio.sleep(0.01)
+        await ctx.progress(0.5, "half of it")
         if ctx.job.attempt <= failures:
             raise RuntimeError("not yet")
         return account.end(failures=failures)
@@ -48,9 +53,14 @@ async def snoozing(ctx: JobContext, seconds: float) -> dict[str, float] | Snooze
 async def awaiting(ctx: JobContext, seconds: float) -> dict[str, float]:
     """Takes its time, in steps."""
     with ledger.execution(ctx) as account:
-        for _ in range(round(seconds / STEP)):
+        steps = round(seconds / STEP)
+        for step in range(1, steps + 1):
             await asyncio.sleep(STEP)
             account.write("step")
+            await ctx.progress(step / steps)
+            await ctx.log(f"step {step}")
+            if step % TELLING == 0:
+                await ctx.output({"step": step})
         return account.end(seconds=seconds)
 
 

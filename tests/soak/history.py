@@ -118,6 +118,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     timeline: list[Entry]
     more_seqs: list[int] = []
     """Of events that have rows of their own."""
+    more_at_ms: list[int] = []
+    """And when they were stored."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +145,46 @@ class Process(msgspec.Struct, kw_only=True):
     exit_code: int | None = None
 
 
+class Sight(msgspec.Struct, frozen=True, array_like=True):
+    """An event as it was seen over the live channel; of several progresses in one, `seq` is the last."""
+
+    at: int
+    job_id: uuid.UUID
+    seq: int
+    event: str
+    merged_from: int | None = None
+
+    @property
+    def seqs(self) -> range:
+        """All that it stands for."""
+        return range(self.seq if self.merged_from is None else self.merged_from, self.seq + 1)
+
+
+class Gap(msgspec.Struct, frozen=True, array_like=True):
+    """Something may be missing that was committed between what was seen before it and its own coming."""
+
+    since: int
+    until: int
+
+
+class JobWatch(msgspec.Struct):
+    """What somebody saw of a job whom he followed from its first event to its end; and what should not have come."""
+
+    job_id: uuid.UUID
+    sights: list[Sight] = []
+    ended: bool = False
+    errors: list[str] = []
+
+
+class FeedWatch(msgspec.Struct):
+    """What somebody saw of all jobs, from the first `subscribed` on; and what should not have come."""
+
+    since: int = 0
+    sights: list[Sight] = []
+    gaps: list[Gap] = []
+    errors: list[str] = []
+
+
 class History(msgspec.Struct, kw_only=True):
     """A whole soak. `epoch` is the monotonic clock's reading at the epoch of the other one."""
 
@@ -160,6 +202,8 @@ class History(msgspec.Struct, kw_only=True):
     rows: list[Row] = []
     faults: list[Fault] = []
     processes: list[Process] = []
+    watched: list[JobWatch] = []
+    feeds: list[FeedWatch] = []
     leftovers: list[str] = []
     """What should not be there any more, as SQL found it: locks, open transactions, workers that left."""
     alarms: list[str] = []

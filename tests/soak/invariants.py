@@ -12,6 +12,7 @@ I9   Executions of one job do not overlap, and none does anything after its clai
 I10  Submitting is idempotent: a key makes one job, and every answer under it is the same, to the byte.
 I11  Cancelled means cancelled, and unique means one at a time.
 I12  What is run again, or given back, has a cause: a fault that took its process, or the way to it.
+I13  Who follows a job sees each of its events once, in order, to its end; who follows all misses nothing but by a gap.
 
 The functions are pure: a history in, violations out.
 """
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tests.soak import rows, runs
+from tests.soak import rows, runs, watching
 from tests.soak.case import Case, Violation
 
 Invariant = Callable[[Case], Iterable[Violation]]
@@ -38,4 +39,5 @@ INVARIANTS: tuple[Invariant, ...] = (
     rows.submits_are_idempotent,
     runs.cancelled_and_unique,
     runs.causes,
+    watching.watchers_see_it_all,
 )

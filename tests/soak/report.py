@@ -15,7 +15,7 @@ from tests.soak.checker import Verdict
 from tests.soak.conductor import Account
 from tests.soak.figures import Figures
 from tests.soak.figures import spread as spread_of
-from tests.soak.history import History
+from tests.soak.history import FeedWatch, History
 
 ALARMS = 10
 
@@ -27,7 +27,7 @@ def show(console: Console, history: History, account: Account, found: Figures, b
     )
     figures.add_column()
     figures.add_column(overflow="fold")
-    for name, value in _figures(account, found):
+    for name, value in [*_figures(account, found), *_watched(history)]:
         figures.add_row(name, value)
     console.print(figures)
     table = Table(title="bars")
@@ -68,6 +68,19 @@ def times(took: Sequence[float]) -> dict[str, float]:
         return {}
     spread = spread_of(took)
     return {"p50": spread.p50, "p99": spread.p99, "longest": spread.longest}
+
+
+def _watched(history: History) -> list[tuple[str, str]]:
+    sights = sum(len(watch.sights) for watch in history.watched)
+    feeds = history.feeds
+    return [
+        ("jobs followed one by one", f"{len(history.watched)}, {sights} events seen"),
+        ("events seen in the feed", f"{sum(len(feed.sights) for feed in feeds)}, {_gaps(feeds)} gaps"),
+    ]
+
+
+def _gaps(feeds: Sequence[FeedWatch]) -> int:
+    return sum(len(feed.gaps) for feed in feeds)
 
 
 def _figures(account: Account, found: Figures) -> list[tuple[str, str]]:

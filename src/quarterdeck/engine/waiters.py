@@ -70,9 +70,16 @@ class Waiters:
 
     def look(self, ids: Iterable[uuid.UUID] | None) -> None:
         """These jobs may have changed elsewhere; without ids, any: looks at those that are waited for."""
-        watched = self._expected if ids is None else [job_id for job_id in ids if job_id in self._expected]
-        if watched:
-            self._doubted.update(watched)
+        if ids is None:
+            self._doubted.update(self._expected)
+        else:
+            for job_id in ids:
+                for each in tuple(self._expected.get(job_id, ())):
+                    if each.version is None:  # waits for the end only, and somebody has to see whether that was it
+                        self._doubted.add(job_id)
+                    else:
+                        each.told(None, ended=False)
+        if self._doubted:
             self._sooner.set()
 
     def drain(self) -> None:

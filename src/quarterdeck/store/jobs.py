@@ -14,7 +14,7 @@ from quarterdeck.domain.job import IdempotencyKey, Job, NewJob
 from quarterdeck.domain.state import State
 from quarterdeck.store.pool import ACQUIRE_TIMEOUT, fetch
 from quarterdeck.store.queries import SQL
-from quarterdeck.store.rows import job_of
+from quarterdeck.store.rows import job_of, raw
 
 
 class Inserted(msgspec.Struct, frozen=True):
@@ -142,7 +142,7 @@ class JobStore:
             (row["tenant"], row["method"], row["path"], row["key"]): (
                 row["body_hash"],
                 row["job_id"],
-                msgspec.json.decode(row["answer"], type=Answer),
+                answer_of(row["answer"]),
             )
             for row in rows
         }
@@ -168,6 +168,34 @@ class JobStore:
             return None
         row = rows[0]
         return CancelAnswer(row["id"], row["queue"], State(row["state"]), row["seq"], row["worker"])
+
+
+_NULL = msgspec.Raw(b"null")
+
+
+class _KeptJob(Job, frozen=True, kw_only=True):
+    """A job as it is kept in an answer: msgspec takes nothing but null for `Raw | None`."""
+
+    progress: msgspec.Raw = _NULL
+    result: msgspec.Raw = _NULL
+
+
+class _KeptAnswer(Answer, frozen=True):
+    job: _KeptJob | None = None
+
+
+_kept_answer = msgspec.json.Decoder(_KeptAnswer)
+
+
+def answer_of(text: str) -> Answer:
+    """An answer as it was kept."""
+    kept = _kept_answer.decode(text)
+    if kept.job is None:
+        return kept
+    fields = msgspec.structs.asdict(kept.job)
+    for name in ("progress", "result"):
+        fields[name] = raw(bytes(fields[name]).decode())
+    return msgspec.structs.replace(kept, job=Job(**fields))
 
 
 def _inserted(row: asyncpg.Record) -> Inserted:

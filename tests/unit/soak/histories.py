@@ -7,7 +7,23 @@ from typing import Any
 
 import msgspec
 
-from tests.soak.history import SECOND, Answer, Cancel, Entry, Fault, History, Line, Process, Row, Submit, What
+from tests.soak.history import (
+    SECOND,
+    Answer,
+    Cancel,
+    Entry,
+    Fault,
+    FeedWatch,
+    Gap,
+    History,
+    JobWatch,
+    Line,
+    Process,
+    Row,
+    Sight,
+    Submit,
+    What,
+)
 
 ONE, TWO, REBORN = 101, 102, 103
 """Processes: the first is killed at 50 s and comes back as the last; the second stands still from 100 s to 120 s."""
@@ -74,7 +90,7 @@ class Tale:
             self.history.lines.append(Line(job(number), seq, what, moment(at), pid, 1, "", result))
 
 
-PLAIN, TRIED, SNOOZED, KILLED, FROZEN, WITHDRAWN, STOPPED, DOOMED, FIRST, SECOND_ONE, UNRUN = range(1, 12)
+PLAIN, TRIED, SNOOZED, KILLED, FROZEN, WITHDRAWN, STOPPED, DOOMED, FIRST, SECOND_ONE, UNRUN, TELLING = range(1, 13)
 
 
 def good() -> Tale:
@@ -83,6 +99,7 @@ def good() -> Tale:
     _ordinary(tale)
     _lost(tale)
     _withdrawn(tale)
+    _watched(tale)
     return tale
 
 
@@ -222,12 +239,60 @@ def _withdrawn(tale: Tale) -> None:
     )
 
 
+def _watched(tale: Tale) -> None:
+    """Three are followed one by one, and all from the tenth second on: but for what a gap stands for."""
+    tale.submit(TELLING, "awaiting")
+    tale.row(
+        TELLING,
+        (140, "submitted"),
+        (141, "started", {"attempt": 1}),
+        (145, "completed"),
+        kind="awaiting",
+        result={"seq": 2},
+    )
+    tale.ran(TELLING, 2, TWO, (141.1, "start"), (144, "step"), (144.9, "end"))
+    row = tale.history.rows[-1]
+    timeline = [*row.timeline[:2], msgspec.structs.replace(row.timeline[2], seq=7)]
+    more = {"more_seqs": [3, 4, 5, 6], "more_at_ms": [142_000, 143_000, 144_000, 144_500]}
+    tale.history.rows[-1] = msgspec.structs.replace(row, timeline=timeline, seq=7, **more)
+    told = [
+        Sight(moment(144.6), job(TELLING), 4, "job.progress", 3),
+        Sight(moment(144.7), job(TELLING), 5, "job.log"),
+        Sight(moment(144.8), job(TELLING), 6, "job.output"),
+    ]
+    for number in (TELLING, KILLED, DOOMED):
+        sights = _sights(row_of(tale.history, number))
+        sights[2:2] = told if number == TELLING else []
+        if number == DOOMED:  # it was run again when nobody followed it any more
+            del sights[3:]
+        tale.history.watched.append(JobWatch(job(number), sights, ended=True))
+    feed = FeedWatch(since=moment(10), gaps=[Gap(moment(99.5), moment(100.5))])
+    for row in tale.history.rows:
+        feed.sights += [sight for sight in _sights(row) if sight.at > moment(10) and row.id != job(UNRUN)]
+        feed.sights += told if row.id == job(TELLING) else []
+    feed.sights += [sight for sight in _sights(row_of(tale.history, UNRUN)) if sight.seq != 1]
+    feed.sights += _sights(row_of(tale.history, UNRUN))[:1]
+    feed.sights = [sight for sight in feed.sights if (sight.job_id, sight.seq) != (job(FROZEN), 1)]
+    tale.history.feeds.append(feed)
+
+
+def _sights(row: Row) -> list[Sight]:
+    return [Sight(moment(entry.at_ms / 1000 + 0.01), row.id, entry.seq, f"job.{entry.event}") for entry in row.timeline]
+
+
 # The means to spoil it
 
 
 def change(history: History, number: int, **fields: Any) -> None:
     """Changes the row of a job."""
     history.rows = [msgspec.structs.replace(row, **fields) if row.id == job(number) else row for row in history.rows]
+
+
+@contextmanager
+def seen_of(history: History, number: int) -> Iterator[list[Sight]]:
+    """What was seen of a job by who followed it, to be changed."""
+    (watch,) = [watch for watch in history.watched if watch.job_id == job(number)]
+    yield watch.sights
 
 
 def row_of(history: History, number: int) -> Row:

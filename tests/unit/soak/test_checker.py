@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tests.soak.checker import check, told
-from tests.soak.history import Answer, Cancel, Entry, Fault, History, Line, Submit
+from tests.soak.history import Answer, Cancel, Entry, Fault, Gap, History, Line, Sight, Submit
 from tests.unit.soak.histories import (
     DOOMED,
     FIRST,
@@ -15,6 +15,7 @@ from tests.unit.soak.histories import (
     REBORN,
     SNOOZED,
     STOPPED,
+    TELLING,
     TRIED,
     TWO,
     UNRUN,
@@ -26,6 +27,7 @@ from tests.unit.soak.histories import (
     moment,
     renumbered,
     row_of,
+    seen_of,
     timeline_of,
     write,
 )
@@ -262,6 +264,70 @@ def given_back_for_no_reason(history):
     write(history, PLAIN, 4, ONE, (2.1, "start"), (2.9, "end"))
 
 
+def one_event_was_not_seen(history):
+    with seen_of(history, KILLED) as sights:
+        del sights[2]
+
+
+def the_first_events_were_not_seen(history):
+    with seen_of(history, KILLED) as sights:
+        del sights[:2]
+
+
+def an_event_was_seen_twice(history):
+    with seen_of(history, KILLED) as sights:
+        sights.insert(2, sights[1])
+
+
+def what_was_merged_came_once_more(history):
+    with seen_of(history, TELLING) as sights:
+        sights.insert(2, msgspec.structs.replace(sights[2], seq=3, merged_from=None))
+
+
+def two_events_were_seen_in_the_wrong_order(history):
+    with seen_of(history, TELLING) as sights:
+        sights[3], sights[4] = sights[4], sights[3]
+
+
+def the_end_was_not_seen(history):
+    with seen_of(history, KILLED) as sights:
+        del sights[-1]
+
+
+def another_end_was_seen(history):
+    with seen_of(history, KILLED) as sights:
+        sights[-1] = msgspec.structs.replace(sights[-1], event="job.discarded")
+
+
+def an_end_was_seen_that_was_none(history):
+    with seen_of(history, KILLED) as sights:
+        sights[2] = msgspec.structs.replace(sights[2], event="job.completed")
+        del sights[3:]
+
+
+def nothing_was_seen(history):
+    with seen_of(history, KILLED) as sights:
+        sights.clear()
+
+
+def who_followed_a_job_was_refused(history):
+    history.watched[0].errors.append("status 404")
+
+
+def the_feed_missed_an_event(history):
+    (feed,) = history.feeds
+    feed.sights = [sight for sight in feed.sights if (sight.job_id, sight.seq) != (job(KILLED), 3)]
+
+
+def the_feed_missed_what_a_handler_told(history):
+    (feed,) = history.feeds
+    feed.sights = [sight for sight in feed.sights if (sight.job_id, sight.seq) != (job(TELLING), 5)]
+
+
+def the_gap_stands_for_another_time(history):
+    history.feeds[0].gaps[:] = [Gap(moment(150), moment(151))]
+
+
 # What is found wrong with each: the invariant, and words of the reason.
 BAD = {
     a_row_is_gone: {"I1": "nowhere to be found"},
@@ -305,6 +371,19 @@ BAD = {
     rescued_from_a_process_that_lives: {"I12": "rescued at seq 3 for no reason"},
     run_again_although_only_another_process_was_lost: {"I12": f"by the process {REBORN}"},
     given_back_for_no_reason: {"I12": "interrupted at seq 3 for no reason"},
+    one_event_was_not_seen: {"I13": "saw [1, 2, 4, 5]"},
+    the_first_events_were_not_seen: {"I13": "saw [3, 4, 5]"},
+    an_event_was_seen_twice: {"I13": "saw [1, 2, 2, 3, 4, 5]"},
+    what_was_merged_came_once_more: {"I13": "saw [1, 2, 3, 3, 4, 5, 6, 7]"},
+    two_events_were_seen_in_the_wrong_order: {"I13": "saw [1, 2, 3, 4, 6, 5, 7]"},
+    the_end_was_not_seen: {"I13": "never saw its end: [1, 2, 3, 4] of 5"},
+    another_end_was_seen: {"I13": "seen as job.discarded, and it is job.completed"},
+    an_end_was_seen_that_was_none: {"I13": "seen as job.completed, and it is job.rescued"},
+    nothing_was_seen: {"I13": "never saw its end: []"},
+    who_followed_a_job_was_refused: {"I13": "answered with status 404"},
+    the_feed_missed_an_event: {"I13": "never brought seq [3] of 5"},
+    the_feed_missed_what_a_handler_told: {"I13": "never brought seq [5] of 7"},
+    the_gap_stands_for_another_time: {"I13": "never brought seq [1] of 6"},
 }
 
 
@@ -347,6 +426,12 @@ def test_a_job_that_was_lost_three_times_may_be_condemned(history):
         renumbered(timeline)
     change(history, KILLED, state="discarded", reason="crashed", attempt=0, crashes=3, fence=3, result=None)
     erase(history, KILLED, 4)
+    for sights in (history.feeds[0].sights, history.watched[1].sights):
+        sights[:] = [sight for sight in sights if sight.job_id != job(KILLED)]
+        sights += [
+            Sight(moment(52), job(KILLED), entry.seq, f"job.{entry.event}")
+            for entry in row_of(history, KILLED).timeline
+        ]
     assert check(history).violations == []
 
 

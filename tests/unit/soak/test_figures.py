@@ -44,12 +44,12 @@ def test_what_was_lost_and_then_cancelled_is_rescued_by_its_end(history):
 
 def test_what_is_counted(history):
     found = figures(Case.of(history))
-    assert (found.submitted, found.accepted) == (12, 12)
+    assert (found.submitted, found.accepted) == (13, 13)
     assert (found.rerun, found.given_back) == (2, 1)
     assert found.ended == {
         "cancelled": 1,
         "cancelled (cancel_requested)": 1,
-        "completed": 8,
+        "completed": 9,
         "discarded (attempts_exhausted)": 1,
     }
     assert found.faults == {"kill": 1, "stop": 1}

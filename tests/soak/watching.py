@@ -1,0 +1,78 @@
+"""The invariant of what was seen over the live channel: I13."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from tests.soak.case import Case, Violation
+from tests.soak.history import MILLISECOND, SECOND, FeedWatch, History, JobWatch, Row
+from tests.soak.watchers import TERMINAL
+
+TOLERANCE = 100 * MILLISECOND
+"""Between the database's clock and that of the watchers."""
+SLACK = 10 * SECOND
+"""How long before a gap an event may have been on its way that the gap stands for."""
+TOLD = frozenset(("job.progress", "job.log", "job.output"))
+"""Events that have rows of their own."""
+
+
+def watchers_see_it_all(case: Case) -> Iterator[Violation]:
+    """I13."""
+    rows = {row.id: row for row in case.history.rows}
+    for watch in case.history.watched:
+        why = next(_wrong_with(watch, rows.get(watch.job_id)), None)
+        if why is not None:
+            yield Violation("I13", why, watch.job_id)
+    for feed in case.history.feeds:
+        for error in feed.errors:
+            yield Violation("I13", f"the feed was answered with {error}")
+        yield from _missed(case.history, feed)
+
+
+def _wrong_with(watch: JobWatch, row: Row | None) -> Iterator[str]:
+    for error in watch.errors:
+        yield f"who followed it was answered with {error}"
+    if row is None:
+        yield "somebody follows it, and it is nowhere"
+        return
+    seen = [seq for sight in watch.sights for seq in sight.seqs]
+    if seen != list(range(1, len(seen) + 1)):
+        yield f"who followed it saw {_brief(seen)}"
+        return
+    if not watch.sights or watch.sights[-1].event not in TERMINAL:
+        yield f"who followed it never saw its end: {_brief(seen)} of {row.seq}"
+        return
+    stored = {entry.seq: f"job.{entry.event}" for entry in row.timeline}
+    for sight in watch.sights:
+        is_right = sight.event == stored[sight.seq] if sight.seq in stored else sight.event in TOLD
+        if not is_right or sight.seq > row.seq:
+            yield f"seq {sight.seq} was seen as {sight.event}, and it is {stored.get(sight.seq, 'none')}"
+    if len(seen) < row.seq and stored.get(len(seen) + 1) != "job.retried":
+        yield f"seq {len(seen)} was seen as its end, and it has {row.seq}"
+
+
+def _missed(history: History, feed: FeedWatch) -> Iterator[Violation]:
+    seen: defaultdict[uuid.UUID, set[int]] = defaultdict(set)
+    for sight in feed.sights:
+        seen[sight.job_id].update(sight.seqs)
+    for row in history.rows:
+        stored = [(entry.seq, entry.at_ms) for entry in row.timeline]
+        stored += zip(row.more_seqs, row.more_at_ms, strict=True)
+        missed = sorted(
+            seq for seq, at_ms in stored if seq not in seen[row.id] and _was_due(feed, history.moment(at_ms))
+        )
+        if missed:
+            yield Violation("I13", f"the feed never brought seq {_brief(missed)} of {row.seq}", row.id)
+
+
+def _was_due(feed: FeedWatch, moment: int) -> bool:
+    """Whether what was committed then, or soon after, had to come: it was followed, and no gap stands for it."""
+    if not feed.since or moment <= feed.since + TOLERANCE:
+        return False
+    return not any(gap.since - SLACK <= moment <= gap.until + TOLERANCE for gap in feed.gaps)
+
+
+def _brief(seqs: Sequence[int]) -> str:
+    return f"{list(seqs)}" if len(seqs) <= 12 else f"{seqs[:6]} … {seqs[-6:]}"
