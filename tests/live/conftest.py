@@ -71,6 +71,7 @@ async def serving(database_url, deck, **settings):
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     config = Config()
     config.websocket_max_message_size = 256 * 1024
+    config.accesslog = config.errorlog = None
     connections = Connections(app, config, listener)
     async with app.test_app():
         await eventually(lambda: worker_of(runtime))

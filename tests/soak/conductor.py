@@ -25,7 +25,7 @@ SETTLE_WITHIN = 60.0
 """Seconds for every submit to be accepted, once the load and the faults are over."""
 DRAIN_WITHIN = 90.0
 """Seconds for every job to end after that."""
-SEEN_WITHIN = 30.0
+SEEN_WITHIN = 45.0
 """Seconds for those who follow jobs to have seen it all."""
 AT_REST_WITHIN = 10.0
 """Seconds for leases of processes that are gone to be over, and sessions to be quiet."""

@@ -24,6 +24,8 @@ RECENT = 60
 """Of so many of the latest submits one is chosen."""
 STAY = (0.5, 4.0)
 """Seconds that a watcher stays with a replica, drawn evenly."""
+LONG_STAY = 30.0
+"""The same once the load is over, and there is only the rest to see."""
 PAUSE = 0.2
 QUIET = 3.0
 """Seconds without an event after which a feed that is connected has brought all."""
@@ -144,7 +146,7 @@ class Watchers:
             url = self._draw.choice(doors).url.replace("http://", "ws://") + "/v1/live"
             with suppress(OSError, TimeoutError, WebSocketException, EOFError):
                 async with (
-                    asyncio.timeout(self._draw.uniform(*STAY)),
+                    asyncio.timeout(LONG_STAY if self._no_more else self._draw.uniform(*STAY)),
                     connect(url, compression=None, proxy=None, max_size=None, open_timeout=OPEN_WITHIN) as connection,
                 ):
                     self.connections += 1

@@ -20,7 +20,7 @@ log = get_logger(__name__)
 
 RATE, BURST = 20.0, 20
 """Messages a second, and how many may go at once."""
-MERGE = 0.005
+MERGE = 0.001
 """Seconds after a message in which more hints gather for the next."""
 HELLO_EVERY = 30.0
 """Seconds between two hellos, a tenth more or less."""

@@ -20,6 +20,8 @@ ROWS = 64
 """Rows of the log that are read at first, and four times as many as long as there are more."""
 MAX_ROWS = 4096
 """Rows that are looked at together, to tell each job's events in their order."""
+CATCH_UP_ROWS = 512
+"""The same for somebody who is behind and reads for itself: only half of it is used at once."""
 MAX_ENTRIES = 20_000
 """Entries in them, about."""
 MAX_JOBS = 250
@@ -47,12 +49,12 @@ class FeedLog:
 
     async def read(self, since: Position, before: Position | None = None) -> Reading:
         """What was logged from a place on. Of a full reading the second half only shows what has to wait for it."""
-        limit = ROWS
+        limit, most = (ROWS, MAX_ROWS) if before is None else (CATCH_UP_ROWS, CATCH_UP_ROWS)
         while True:
             bounds = (since.xid, limit) if before is None else (since.xid, limit, before.xid)
             reading = await self.run(self._store.read_feed(*bounds))
             entries = sum(len(row.entries) for row in reading.rows)
-            if not reading.full or limit >= MAX_ROWS or entries >= MAX_ENTRIES:
+            if not reading.full or limit >= most or entries >= MAX_ENTRIES:
                 return reading
             limit *= 4
 

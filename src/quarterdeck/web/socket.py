@@ -10,7 +10,7 @@ from quarterdeck.web.gate import Message, Receive, Scope, Send
 
 MAX_FRAME = 256 * 1024
 """Bytes of a frame that a client may send."""
-SEND_TIMEOUT = 5.0
+SEND_TIMEOUT = 4.0
 """Seconds that a client may take to read what fills its connection."""
 CLOSE_TIMEOUT = 1.0
 

@@ -83,7 +83,9 @@ def test_one_process_serves_whatever_the_file_says():
     assert (config.workers, config.debug) == (1, False)
 
 
-def test_its_lines_take_the_way_of_all_others():
+def test_its_lines_take_the_way_of_all_others(monkeypatch):
+    # Other tests in this process may have served with a configuration of Hypercorn's own.
+    monkeypatch.setattr(logging.getLogger("hypercorn.error"), "handlers", [])
     config = load_config(write('accesslog = "-"\nerrorlog = "-"'))
     assert isinstance(config.log, RequestLogger)
     assert config.log.access_logger is logging.getLogger("hypercorn.access")
