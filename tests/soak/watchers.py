@@ -27,7 +27,7 @@ STAY = (0.5, 4.0)
 LONG_STAY = 30.0
 """The same once the load is over, and there is only the rest to see."""
 PAUSE = 0.2
-QUIET = 3.0
+QUIET = 8.0
 """Seconds without an event after which a feed that is connected has brought all."""
 OPEN_WITHIN = 2.0
 SHORT_OF_HELP = 503
