@@ -10,20 +10,12 @@ import pytest
 
 from tests.e2e.rest import talking_to
 from tests.support.commands import qd, start_qd
-from tests.support.database import create_database, drop_database
 from tests.support.processes import cleaned_up, start_service
 from tests.support.waiting import eventually
 
 SECRET = "a-secret-of-some-length"
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def database(server):
-    name = asyncio.run(create_database(server, migrated=True))
-    yield server.database(name)
-    asyncio.run(drop_database(server, name))
 
 
 @pytest.fixture(scope="module")

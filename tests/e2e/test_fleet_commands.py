@@ -6,17 +6,9 @@ import json
 import pytest
 
 from tests.support.commands import qd
-from tests.support.database import create_database, drop_database
 from tests.support.processes import cleaned_up, start_service
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def database(server):
-    name = asyncio.run(create_database(server, migrated=True))
-    yield server.database(name)
-    asyncio.run(drop_database(server, name))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from contextlib import suppress
 import pytest
 
 from tests.support.commands import qd, start_qd
-from tests.support.database import create_database, drop_database
 from tests.support.processes import REPOSITORY, cleaned_up, service_environment, start_service
 from tests.support.relay import relaying
 from tests.support.waiting import eventually
@@ -23,13 +22,6 @@ SECRET = "a-secret-of-some-length"
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (\w+)( .*)?")
 
 pytestmark = pytest.mark.timeout(90)
-
-
-@pytest.fixture(scope="module")
-def database(server):
-    name = asyncio.run(create_database(server, migrated=True))
-    yield server.database(name)
-    asyncio.run(drop_database(server, name))
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,15 @@ from quarterdeck.domain.submission import Submit
 from quarterdeck.version import __version__
 from quarterdeck.web import notes
 from quarterdeck.web.frames import SUBPROTOCOL, AnyClientFrame, AnyServerFrame, SubmitFrame
-from quarterdeck.web.live import PATH
+from quarterdeck.web.live import PATH, UNAUTHENTICATED
 from quarterdeck.web.refinement import REF, Schema, public_name, refined_type
 from quarterdeck.web.socket import BAD_FRAME, FRAME_TOO_LARGE, MAX_FRAME, TOO_SLOW
 from quarterdeck.web.socket_session import RESTARTING, SILENT, TOO_FAST
 
 _CHANNEL = "live"
-_UNAUTHENTICATED = 4401
 _CODES = {
     BAD_FRAME: "a frame that is no JSON object in text",
-    _UNAUTHENTICATED: "nobody that is known",
+    UNAUTHENTICATED: "nobody that is known",
     SILENT: "silent for two heartbeats",
     FRAME_TOO_LARGE: f"a frame of more than {MAX_FRAME} bytes; also 1009",
     TOO_FAST: "too fast",

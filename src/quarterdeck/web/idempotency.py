@@ -24,10 +24,19 @@ def idempotency_key(call: Call, body: object) -> IdempotencyKey | None:
     if not given:
         return None
     key = given[0]
-    if len(given) > 1 or not 1 <= len(key) <= MAX_CHARACTERS or not key.isascii() or not key.isprintable():
+    if len(given) > 1 or not can_be_key(key):
         detail = f"must be given once, with 1 to {MAX_CHARACTERS} printable ASCII characters"
         raise Refusal(
             INVALID, f"Idempotency-Key: {detail}", errors=[FieldError("", f"header Idempotency-Key {detail}")]
         )
-    digest = hashlib.sha256(msgspec.json.encode(body)).digest()
-    return IdempotencyKey(call.principal.tenant, call.request.method, call.request.path, key, digest)
+    return keyed(call.principal.tenant, call.request.method, call.request.path, key, body)
+
+
+def can_be_key(text: str) -> bool:
+    """Whether it has the length and the characters of a key."""
+    return 1 <= len(text) <= MAX_CHARACTERS and text.isascii() and text.isprintable()
+
+
+def keyed(tenant: str, method: str, path: str, key: str, body: object) -> IdempotencyKey:
+    """A key in its place, with the hash of the body that it came with."""
+    return IdempotencyKey(tenant, method, path, key, hashlib.sha256(msgspec.json.encode(body)).digest())

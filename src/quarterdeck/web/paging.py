@@ -10,7 +10,13 @@ import msgspec
 
 from quarterdeck.web.problems import BAD_QUERY, Refusal
 
+_DIGITS = 19  # with so many, a number may not fit into 64 bits
 _OPAQUE = re.compile(r"[A-Za-z0-9_-]{1,1000}")
+
+
+def number_of(text: str) -> int | None:
+    """The number that stands for a place among events or messages; None where it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else None
 
 
 def cursor_of(*place: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,7 +11,6 @@ import msgspec
 
 from quarterdeck.domain.errors import FieldError, InvalidSubmit
 from quarterdeck.domain.feeds import FeedFilter
-from quarterdeck.domain.job import IdempotencyKey
 from quarterdeck.domain.jsonvalue import locate
 from quarterdeck.domain.submission import Submit
 from quarterdeck.domain.ticket import Ticket
@@ -28,7 +26,8 @@ from quarterdeck.web.frames import (
     SubscribeFrame,
     text_of,
 )
-from quarterdeck.web.idempotency import MAX_CHARACTERS
+from quarterdeck.web.idempotency import MAX_CHARACTERS, can_be_key, keyed
+from quarterdeck.web.paging import number_of
 from quarterdeck.web.problems import BAD_QUERY, FORBIDDEN, INVALID, Refusal
 from quarterdeck.web.schemas import job_body
 from quarterdeck.web.subscriptions import (
@@ -51,7 +50,7 @@ class Requests:
         """`ready` hears of subscriptions that may have something, by their names."""
         self._engine = engine
         self._tenant = principal.tenant
-        self._limit = limit if limit is not None and (limit.job or limit.tag or limit.topic) else None
+        self._limit = limit
         self._ready = ready
 
     async def subscription(self, frame: SubscribeFrame) -> Subscription:
@@ -115,9 +114,7 @@ class Requests:
     def _parsed(self, document: dict[str, Any], at: str) -> tuple[Submit, str | None]:
         document = dict(document)
         key = document.pop("idempotency_key", None)
-        if key is not None and not (
-            isinstance(key, str) and 1 <= len(key) <= MAX_CHARACTERS and key.isascii() and key.isprintable()
-        ):
+        if key is not None and not (isinstance(key, str) and can_be_key(key)):
             detail = f"must have 1 to {MAX_CHARACTERS} printable ASCII characters"
             raise Refusal(INVALID, "A rule is broken", errors=[FieldError(f"{at}/idempotency_key", detail)])
         try:
@@ -133,10 +130,7 @@ class Requests:
 
     async def _submit_one(self, body: Submit, key: str | None, at: str) -> Submitted:
         # The same key finds the same answer over REST: a client whose socket broke may try again there.
-        idempotency = None
-        if key is not None:
-            digest = hashlib.sha256(msgspec.json.encode(body)).digest()
-            idempotency = IdempotencyKey(self._tenant, "POST", "/v1/jobs", key, digest)
+        idempotency = None if key is None else keyed(self._tenant, "POST", "/v1/jobs", key, body)
         try:
             return await self._engine.jobs.submit(body, tenant=self._tenant, idempotency=idempotency)
         except InvalidSubmit as error:
@@ -156,11 +150,7 @@ class Requests:
 
     def _require_allowed(self, target: str, value: Any) -> None:
         """A ticket may be limited to one job, tag or topic: to following that, and publishing to that topic."""
-        limit = self._limit
-        if limit is None:
-            return
-        allowed = {"job": limit.job, "tag": limit.tag, "topic": limit.topic}.get(target)
-        if allowed is None or value != allowed:
+        if self._limit is not None and not self._limit.allows(target, value):
             raise Refusal(FORBIDDEN, "The ticket of this socket does not allow that")
 
 
@@ -179,9 +169,10 @@ def _require_fitting(frame: SubscribeFrame, target: str) -> None:
 def _message_id(cursor: str | None) -> int | None:
     if cursor is None:
         return None
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+    number = number_of(cursor)
+    if number is None:
         raise Refusal(BAD_QUERY, "The cursor of a topic is the id of a message")
-    return int(cursor)
+    return number
 
 
 def _placed(error: InvalidSubmit, at: str) -> InvalidSubmit:

@@ -22,6 +22,7 @@ from quarterdeck.engine.tasks import Signal
 from quarterdeck.web.auth import STRANGER, Principal
 from quarterdeck.web.endpoint import Call, Media, endpoint
 from quarterdeck.web.frames import event_fields, message_fields
+from quarterdeck.web.paging import number_of
 from quarterdeck.web.problems import BAD_QUERY, FORBIDDEN, JOB_GONE, NOT_FOUND, UNAUTHENTICATED, Refusal
 
 EVENT_STREAM = Media("text/event-stream")
@@ -264,10 +265,7 @@ async def _who(call: Call, ticket: str | None) -> tuple[Principal, Ticket | None
 
 
 def _require_allowed(limit: Ticket | None, target: str, value: Any) -> None:
-    if limit is None or not (limit.job or limit.tag or limit.topic):
-        return
-    allowed = {"job": limit.job, "tag": limit.tag, "topic": limit.topic}.get(target)
-    if allowed is None or value != allowed:
+    if limit is not None and not limit.allows(target, value):
         raise Refusal(FORBIDDEN, "The ticket does not allow that")
 
 
@@ -277,6 +275,7 @@ def _last_event(call: Call, after: int | None) -> int:
 
 
 def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    number = number_of(text)
+    if number is None:
         raise Refusal(BAD_QUERY, f"{name} is not the id of an event")
-    return int(text)
+    return number
