@@ -2,13 +2,16 @@
 
 import asyncio
 import random
-import uuid
+from collections import Counter, defaultdict
+from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.support.factories import new_job, open_stores
 from tests.support.sockets import TERMINAL
 
 NO_JOB = "0193b5c0-0000-7000-8000-000000000000"
+OVER = {"completed", "cancelled", "discarded"}
 
 
 def seqs(frames):
@@ -118,11 +121,25 @@ async def test_a_job_that_is_not_there(peer):
     assert (await peer.receive())["type"] == "pong"
 
 
-async def test_a_job_may_be_followed_before_it_is_there(peer, http, service):
-    job_id = str(uuid.UUID(int=uuid.UUID(NO_JOB).int))
-    await peer.send(op="subscribe", sub="a", job=job_id, wait=True)
-    await peer.send(op="ping")
-    assert (await peer.receive())["type"] == "pong"
+async def test_a_job_may_be_followed_before_it_is_there(peer, service, database_url):
+    job = new_job(kind="add", args={"left": 1, "right": 2})
+    async with open_stores(database_url) as stores:
+        await peer.send(op="subscribe", sub="a", job=str(job.id), wait=True)
+        await peer.send(op="ping")
+        assert (await peer.receive())["type"] == "pong"
+        async with stores.transaction() as writer:
+            await writer.insert(job)
+            await peer.send(op="ping")
+            assert (await peer.receive())["type"] == "pong"
+    snapshot = await peer.receive()
+    events = await peer.events("a")
+    assert (snapshot["type"], snapshot["job"]["id"]) == ("snapshot", str(job.id))
+    assert seqs(events) == list(range(snapshot["job"]["seq"] + 1, events[-1]["seq"] + 1))
+    assert events[-1]["data"] == {"state": "completed", "result": 3}
+
+
+async def test_who_waits_for_a_job_that_never_comes_can_stop_that(peer, service):
+    await peer.send(op="subscribe", sub="a", job=NO_JOB, wait=True)
     await peer.send(op="unsubscribe", sub="a")
     assert (await peer.receive())["type"] == "unsubscribed"
     assert service.engine.live.streams.followed == 0
@@ -140,30 +157,69 @@ async def test_who_forgets_a_job_ends_its_subscriptions(peer, http):
     assert (gone["type"], gone["sub"], gone["problem"]["status"]) == ("error", "a", 404)
 
 
+JOBS, SUBSCRIPTIONS = 100, 20
+KINDS = [("add", {"left": 1, "right": 2}), ("nap", {}), ("fail", {}), ("report", {})]
+
+
+class Crowd:
+    """Subscriptions over one socket, each with the frames that came for it."""
+
+    def __init__(self, peer):
+        self.peer = peer
+        self.frames = defaultdict(list)
+        self.ended = defaultdict(asyncio.Event)
+
+    async def read(self):
+        while True:
+            frame = await self.peer.receive(within=30)
+            sub = frame["sub"]
+            self.frames[sub].append(frame)
+            over = frame["type"] == "snapshot" and sub.startswith("new") and frame["job"]["state"] in OVER
+            if frame["type"] == "error" or over or frame.get("event") in TERMINAL:
+                self.ended[sub].set()
+
+    async def follow(self, job_id, *, wait, new):
+        """Subscribes in a while; returns from which seq on events were due, and the events."""
+        await asyncio.sleep(wait)
+        sub = f"{'new' if new else 'all'}-{len(self.frames)}"
+        self.frames[sub] = []
+        await self.peer.send(op="subscribe", sub=sub, job=job_id, **({} if new else {"after": 0}))
+        await self.ended[sub].wait()
+        snapshot, *events = self.frames[sub]
+        assert snapshot["type"] == "snapshot", snapshot
+        return snapshot["job"]["seq"] if new else 0, events
+
+
 @pytest.mark.parametrize("seed", range(2))
 async def test_nothing_is_missed_whenever_one_subscribes(service, serve, http, seed):
     draw = random.Random(seed)
     other = await serve(role="web")
-    async with service.connected() as one, other.connected() as two:
-        for number in range(40):
-            kind, args = draw.choice([("add", {"left": 1, "right": 2}), ("nap", {}), ("fail", {}), ("report", {})])
-            answer = await http.post("/v1/jobs", json={"kind": kind, "args": args})
-            await asyncio.sleep(draw.uniform(0, 0.03))
-            peer = draw.choice([one, two])
-            sub = f"s{number}"
-            after = draw.choice([None, 0])
-            await peer.send(
-                op="subscribe", sub=sub, job=answer.json()["id"], **({} if after is None else {"after": after})
-            )
-            snapshot = await peer.receive()
-            assert snapshot["type"] == "snapshot", snapshot
-            begin = snapshot["job"]["seq"] if after is None else after
-            if after is None and snapshot["job"]["state"] in ("completed", "discarded"):
-                continue
-            events = await peer.events(sub)
+    asyncio.get_running_loop().set_debug(False)  # thousands of subscriptions, and their timing is the point
+    async with AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(each.connected()) for each in (service, other) * 2]
+        crowds = [Crowd(peer) for peer in peers]
+        reading = [asyncio.create_task(crowd.read()) for crowd in crowds]
+
+        async def one_job():
+            await asyncio.sleep(draw.uniform(0, 3.0))
+            kind, args = draw.choice(KINDS)
+            job_id = (await http.post("/v1/jobs", json={"kind": kind, "args": args})).json()["id"]
+            follows = [
+                draw.choice(crowds).follow(job_id, wait=draw.uniform(0, 0.1), new=draw.random() < 0.5)
+                for _ in range(SUBSCRIPTIONS)
+            ]
+            found = await asyncio.gather(*follows)
+            return (await http.get(f"/v1/jobs/{job_id}")).json(), found
+
+        async with asyncio.timeout(40):
+            jobs = await asyncio.gather(*(one_job() for _ in range(JOBS)))
+        for each in reading:
+            each.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+    begun = Counter()
+    for final, found in jobs:
+        for begin, events in found:
+            begun["late" if begin == final["seq"] else "early" if begin < 2 else "between"] += 1
             covered = [n for event in events for n in range(event.get("merged_from", event["seq"]), event["seq"] + 1)]
-            assert covered == list(range(begin + 1, events[-1]["seq"] + 1))
-            final = (await http.get(f"/v1/jobs/{answer.json()['id']}")).json()
-            assert (events[-1]["event"] in TERMINAL, events[-1]["seq"]) == (True, final["seq"])
-            await peer.send(op="unsubscribe", sub=sub)
-            assert (await peer.receive())["type"] == "unsubscribed"
+            assert covered == list(range(begin + 1, final["seq"] + 1))
+    assert min(begun.values()) >= 100, begun  # all three cases have been tried

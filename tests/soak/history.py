@@ -161,7 +161,7 @@ class Sight(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True):
-    """Something may be missing that was committed between what was seen before it and its own coming."""
+    """Something may be missing between what was seen before it, which came at `since`, and its own coming."""
 
     since: int
     until: int

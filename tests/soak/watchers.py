@@ -30,6 +30,9 @@ PAUSE = 0.2
 QUIET = 8.0
 """Seconds without an event after which a feed that is connected has brought all."""
 OPEN_WITHIN = 2.0
+CLOSE_WITHIN = 0.5
+"""The library does not see the end of a closing handshake behind frames that nobody reads, and waits for 10 s."""
+PLAIN: Any = {"compression": None, "proxy": None, "max_size": None}
 SHORT_OF_HELP = 503
 TERMINAL = frozenset(("job.completed", "job.cancelled", "job.discarded"))
 
@@ -147,7 +150,7 @@ class Watchers:
             with suppress(OSError, TimeoutError, WebSocketException, EOFError):
                 async with (
                     asyncio.timeout(LONG_STAY if self._no_more else self._draw.uniform(*STAY)),
-                    connect(url, compression=None, proxy=None, max_size=None, open_timeout=OPEN_WITHIN) as connection,
+                    connect(url, open_timeout=OPEN_WITHIN, close_timeout=CLOSE_WITHIN, **PLAIN) as connection,
                 ):
                     self.connections += 1
                     await read(connection)

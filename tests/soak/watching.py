@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tests.soak.case import Case, Violation
-from tests.soak.history import MILLISECOND, SECOND, FeedWatch, History, JobWatch, Row
+from tests.soak.history import MILLISECOND, SECOND, FeedWatch, History, JobWatch, Row, Sight
 from tests.soak.watchers import TERMINAL
 
 TOLERANCE = 100 * MILLISECOND
@@ -60,25 +61,44 @@ def _missed(history: History, feed: FeedWatch) -> Iterator[Violation]:
     for sight in feed.sights:
         seen[sight.job_id].update(sight.seqs)
     stories = []
+    moments: dict[tuple[uuid.UUID, int], int] = {}
     for row in history.rows:
-        stored = [(entry.seq, entry.at_ms) for entry in row.timeline]
-        stored += zip(row.more_seqs, row.more_at_ms, strict=True)
-        stories.append((row, [(seq, history.moment(at_ms)) for seq, at_ms in stored]))
+        events = [(entry.seq, entry.at_ms) for entry in row.timeline]
+        events += zip(row.more_seqs, row.more_at_ms, strict=True)
+        stored = [(seq, history.moment(at_ms)) for seq, at_ms in events]
+        stories.append((row, stored))
+        moments |= {(row.id, seq): at for seq, at in stored}
+    gaps = list(_spans(feed, moments))
     # What comes after the latest that was seen is late, and may have been on its way when the soak ended.
     latest = max((at for row, stored in stories for seq, at in stored if seq in seen[row.id]), default=0)
     for row, stored in stories:
         missed = sorted(
-            seq for seq, at in stored if seq not in seen[row.id] and at < latest - LATE and _was_due(feed, at)
+            seq for seq, at in stored if seq not in seen[row.id] and at < latest - LATE and _was_due(feed, gaps, at)
         )
         if missed:
             yield Violation("I13", f"the feed never brought seq {_brief(missed)} of {row.seq}", row.id)
 
 
-def _was_due(feed: FeedWatch, moment: int) -> bool:
-    """Whether what was committed then, or soon after, had to come: it was followed, and no gap stands for it."""
+def _spans(feed: FeedWatch, moments: Mapping[tuple[uuid.UUID, int], int]) -> Iterator[tuple[int, int]]:
+    """When the events that a gap stands for were committed: who is behind comes to a gap long after that."""
+    sights = sorted(feed.sights, key=lambda sight: sight.at)
+    for gap in feed.gaps:
+        before = bisect_right(sights, gap.since, key=lambda sight: sight.at)
+        after = bisect_right(sights, gap.until, key=lambda sight: sight.at)
+        since = [_committed(moments, sight) for sight in sights[max(0, before - 1) : before]]
+        until = [_committed(moments, sight) for sight in sights[after : after + 1]]
+        yield min([gap.since, *since]) - SLACK, min([gap.until, *until]) + TOLERANCE
+
+
+def _committed(moments: Mapping[tuple[uuid.UUID, int], int], sight: Sight) -> int:
+    return moments.get((sight.job_id, sight.seq), sight.at)
+
+
+def _was_due(feed: FeedWatch, gaps: Sequence[tuple[int, int]], moment: int) -> bool:
+    """Whether what was committed then had to come: it was followed, and no gap stands for it."""
     if not feed.since or moment <= feed.since + TOLERANCE:
         return False
-    return not any(gap.since - SLACK <= moment <= gap.until + TOLERANCE for gap in feed.gaps)
+    return not any(since <= moment <= until for since, until in gaps)
 
 
 def _brief(seqs: Sequence[int]) -> str:

@@ -295,6 +295,14 @@ def seen_of(history: History, number: int) -> Iterator[list[Sight]]:
     yield watch.sights
 
 
+def late_feed(history: History, seconds: float) -> None:
+    """Has everything come to the feed so much later, its gaps with it."""
+    late = moment(seconds)
+    (feed,) = history.feeds
+    feed.sights = [msgspec.structs.replace(sight, at=sight.at + late) for sight in feed.sights]
+    feed.gaps = [Gap(gap.since + late, gap.until + late) for gap in feed.gaps]
+
+
 def row_of(history: History, number: int) -> Row:
     """The row of a job."""
     (row,) = [row for row in history.rows if row.id == job(number)]

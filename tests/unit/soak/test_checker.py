@@ -24,6 +24,7 @@ from tests.unit.soak.histories import (
     erase,
     good,
     job,
+    late_feed,
     moment,
     renumbered,
     row_of,
@@ -328,6 +329,11 @@ def the_gap_stands_for_another_time(history):
     history.feeds[0].gaps[:] = [Gap(moment(150), moment(151))]
 
 
+def what_the_gap_stands_for_is_later_than_where_the_feed_was(history):
+    late_feed(history, 400)
+    the_feed_missed_an_event(history)
+
+
 # What is found wrong with each: the invariant, and words of the reason.
 BAD = {
     a_row_is_gone: {"I1": "nowhere to be found"},
@@ -384,6 +390,7 @@ BAD = {
     the_feed_missed_an_event: {"I13": "never brought seq [3] of 5"},
     the_feed_missed_what_a_handler_told: {"I13": "never brought seq [5] of 7"},
     the_gap_stands_for_another_time: {"I13": "never brought seq [1] of 6"},
+    what_the_gap_stands_for_is_later_than_where_the_feed_was: {"I13": "never brought seq [3] of 5"},
 }
 
 
@@ -398,6 +405,11 @@ def test_a_bad_history_is_rejected_for_the_right_reason(history, spoil, reasons)
 
 
 # Good ones that look bad
+
+
+def test_who_is_behind_comes_to_a_gap_long_after_what_it_stands_for(history):
+    late_feed(history, 400)
+    assert check(history).violations == []
 
 
 def test_what_is_frozen_between_two_awaits_may_end_its_step_when_it_goes_on(history):
