@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from tests.e2e.rest import talking_to
-from tests.support.commands import qd, start_qd
+from tests.support.commands import qd, qd_inside, start_qd
 from tests.support.processes import cleaned_up, start_service
 from tests.support.waiting import eventually
 
@@ -82,6 +82,25 @@ def test_a_waiting_job_is_cancelled_at_once_and_stays_so(run):
     assert json.loads(run("jobs", "cancel", job_id, "--json").stdout)["state"] == "cancelled"
 
 
+def test_a_submit_can_be_tried_and_is_not_repeated(run):
+    tried = run("submit", "quarterdeck.echo", "n:=1", "--unique", "--queue", "once", "--delay", "1h", "--dry-run")
+    assert tried.returncode == 0, tried.stderr
+    first, second = (
+        run("submit", "quarterdeck.echo", "n:=1", "--unique", "--queue", "once", "--delay", "1h") for _ in "12"
+    )
+    assert (first.returncode, first.stderr) == (0, ""), "the dry run stored nothing"
+    assert (second.returncode, second.stdout) == (0, first.stdout)
+    assert "has the same unique key" in second.stderr
+
+
+def test_kinds_are_listed_with_their_arguments(run):
+    shown = run("kinds")
+    assert shown.returncode == 0
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    assert ["quarterdeck.sleep", "seconds", "1", "default"] in lines
+    assert ["quarterdeck.echo", "…", "1", "default"] in lines
+
+
 async def test_a_running_job_is_asked_to_stop(service, run):
     async with talking_to(service) as rest:
         rest.client.headers["Authorization"] = f"Bearer {SECRET}"
@@ -105,8 +124,8 @@ async def test_a_running_job_is_asked_to_stop(service, run):
         (["submit", "quarterdeck.echo", "--api-key", "another-secret-than-theirs"], "--api-key"),
     ],
 )
-def test_what_the_service_refuses_is_exit_code_3_and_says_what(run, arguments, words):
-    done = run(*arguments)
+def test_what_the_service_refuses_is_exit_code_3_and_says_what(service, arguments, words):
+    done = qd_inside(*arguments, settings=settings_for(service))
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("qd: ")
     assert done.stderr.count("\n") == 1

@@ -12,7 +12,8 @@ import asyncpg
 import httpx
 import pytest
 
-from quarterdeck.cli.demo_work import KINDS
+from quarterdeck.cli.demo_web import BUSY, PAGES
+from quarterdeck.cli.demo_work import FETCH, KINDS
 from quarterdeck.store.embedded import EmbeddedPostgres
 from quarterdeck.store.migrator import Migrator
 from tests.support.commands import postmaster_of, process_exists, qd, start_qd
@@ -27,9 +28,10 @@ async def test_the_demo_counts_and_checks_the_files_of_this_repository(tmp_path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     files = {file["path"]: file for file in report["files"]}
-    assert report["jobs"] == len(files) * len(KINDS)
+    assert report["jobs"] == len(files) * len(KINDS) + PAGES
     assert report["checks"] == {"compared": len(files), "different": []}
-    assert set(report["kinds"]) == set(KINDS)
+    assert set(report["kinds"]) == {*KINDS, FETCH}
+    assert report["pages"] == {"fetched": PAGES, "requests": PAGES + BUSY, "wrong": []}
     content = (REPOSITORY / "LICENSE").read_bytes()
     assert files["LICENSE"] == {
         "path": "LICENSE",
@@ -45,7 +47,9 @@ async def test_the_demo_counts_and_checks_the_files_of_this_repository(tmp_path)
     kept = qd("demo", "--keep", cwd=tmp_path, within=120)
     assert kept.returncode == 0, kept.stderr
     largest = max(report["files"], key=lambda file: file["bytes"])
-    for words in (largest["sha256"][:16], *KINDS, "checksums are the same when computed directly", "stop it: kill "):
+    pages = f"{PAGES} of {PAGES} pages came over HTTP as they are; {BUSY} calls were answered 503 and made again."
+    checked = "checksums are the same when computed directly"
+    for words in (largest["sha256"][:16], *KINDS, FETCH, checked, pages, "stop it: kill "):
         assert words in kept.stdout
     url, pid = re.search(r"goes on at (\S+) .* kill (\d+)", kept.stdout).groups()
     try:

@@ -12,7 +12,7 @@ from tests.support.commands import postmaster_of, process_exists
 from tests.support.processes import cleaned_up, running_service, start_service
 from tests.support.waiting import eventually
 
-APP = "examples.quickstart:deck"
+APP = "examples.quickstart.app:deck"
 
 pytestmark = pytest.mark.timeout(120)
 

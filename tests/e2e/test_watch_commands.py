@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.support.commands import qd, start_qd
+from tests.support.commands import qd, qd_inside, start_qd
 from tests.support.processes import REPOSITORY, cleaned_up, service_environment, start_service
 from tests.support.relay import relaying
 from tests.support.waiting import eventually
@@ -79,6 +79,9 @@ def test_what_does_not_complete_is_exit_code_1_and_says_why(run):
     events = [json.loads(line) for line in given_up.stdout.splitlines()]
     assert [event["event"] for event in events][-2:] == ["job.output", "job.cancelled"]
     assert events[-2]["data"] == {"output": {"n": 1}}
+    shown = run("jobs", "show", events[-1]["job_id"])
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert re.search(r'\noutput\n  \S+Z {"n": 1}\n', shown.stdout)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +97,8 @@ def test_what_does_not_complete_is_exit_code_1_and_says_why(run):
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_watched_says_why_in_one_line(run, arguments, code, words):
-    done = run(*arguments)
+def test_what_cannot_be_watched_says_why_in_one_line(service, arguments, code, words):
+    done = qd_inside(*arguments, settings=settings_for(service))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1), done.stderr
     assert words in done.stderr
 

@@ -1,10 +1,13 @@
 """`qd` as its users run it: a process with arguments, an environment and an exit code."""
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 from tests.support.processes import REPOSITORY, service_environment
 
@@ -30,6 +33,18 @@ def qd(
         timeout=within,
         check=False,
     )
+
+
+def qd_inside(*arguments: str, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The same without a process of its own, for what a process adds nothing to but the time of its start."""
+    from quarterdeck.cli.main import run  # noqa: PLC0415 - most who run commands run processes
+
+    printed = (io.BytesIO(), io.BytesIO())
+    out, err = (io.TextIOWrapper(stream, encoding="utf-8", write_through=True) for stream in printed)
+    environment = service_environment(settings or {})
+    with mock.patch.dict(os.environ, environment, clear=True), redirect_stdout(out), redirect_stderr(err):
+        code = run(list(arguments))
+    return subprocess.CompletedProcess(["qd", *arguments], code, *(stream.getvalue().decode() for stream in printed))
 
 
 def start_qd(

@@ -1,20 +1,20 @@
-"""Api: the REST interface as the client commands use it. Slow to import: commands do so when they run."""
+"""Api: the REST interface as the client commands use it. Slow to import: commands open one when they run."""
 
 from __future__ import annotations
 
 import math
+import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import httpx
 
-from quarterdeck.cli import exits
+from quarterdeck.cli import advice, exits
+from quarterdeck.cli.destination import Destination
 from quarterdeck.cli.exits import CommandError
-from quarterdeck.cli.options import DEFAULT_URL
-from quarterdeck.config import client_environment
 from quarterdeck.domain.state import TERMINAL
 
 TIMEOUT = 10.0
@@ -30,6 +30,14 @@ _PAUSE = 0.5
 _TRY_LATER = (502, 503, 504)
 
 
+class Submitted(NamedTuple):
+    """A job, and whether it was there before: another has its unique key, or the idempotency key was used already."""
+
+    job: dict[str, Any]
+    duplicate: bool
+    replayed: bool
+
+
 class _Passing(CommandError):
     """The service is not there just now."""
 
@@ -38,25 +46,23 @@ class _Passing(CommandError):
 
 
 class Api:
-    """A connection to a service; a context manager. `url` and `api_key` come from the environment where not given.
+    """A connection to a service; a context manager.
 
     Every method raises CommandError where the service cannot be reached or refuses.
     """
 
-    def __init__(self, url: str | None = None, api_key: str | None = None) -> None:
-        environment = client_environment()
-        self.url = (url or environment.get("url") or DEFAULT_URL).rstrip("/")
-        key = api_key or environment.get("api_key")
+    def __init__(self, service: Destination) -> None:
+        self.service = service
         headers = {"Accept": "application/json"}
-        if key:
-            if not key.isascii() or not key.isprintable():
-                raise CommandError("the API key holds characters that no key has", exits.WRONG_USAGE)
-            headers["Authorization"] = f"Bearer {key}"
+        if service.api_key:
+            headers["Authorization"] = f"Bearer {service.api_key}"
         try:
             # trust_env: a proxy or a .netrc of this machine is not meant for the service.
-            self._client = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT, trust_env=False)
+            self._client = httpx.Client(
+                base_url=service.url, headers=headers, timeout=TIMEOUT, trust_env=False, verify=_trust(service.url)
+            )
         except httpx.InvalidURL as error:
-            raise CommandError(f"{self.url!r} is no URL: {error}", exits.WRONG_USAGE) from None
+            raise _no_url(service, error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -64,26 +70,41 @@ class Api:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._client.close()
 
-    def submit(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Submits a job and returns it."""
-        return self._call("POST", "/v1/jobs", json=document)
+    def submit(
+        self, document: Mapping[str, Any], *, dry_run: bool = False, idempotency_key: str | None = None
+    ) -> Submitted:
+        """Submits a job and returns it; a dry run stores nothing, and returns it as it would be."""
+        answer = self._call(
+            "POST",
+            "/v1/jobs",
+            json=document,
+            parameters={"dry_run": 1} if dry_run else {},
+            headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},
+        )
+        marks = ("Quarterdeck-Duplicate", "Idempotent-Replayed")
+        return Submitted(answer.json(), *(answer.headers.get(name) == "true" for name in marks))
 
     def get(self, job_id: str) -> dict[str, Any]:
         """The job as it is now."""
-        return self._call("GET", f"/v1/jobs/{quote(job_id, safe='')}")
+        return self._ask("GET", _path_of(job_id))
 
     def page(self, path: str, **parameters: object) -> dict[str, Any]:
         """A page of a list; parameters that are None are left out, sequences are repeated."""
         given = {name: value for name, value in parameters.items() if value is not None}
-        return self._call("GET", path, parameters=given, member="items")
+        return self._ask("GET", path, parameters=given, members=("items", "next"))
+
+    def notes(self, job_id: str, what: str, limit: int) -> list[dict[str, Any]]:
+        """The latest `logs` or `outputs` of a job, the oldest of them first."""
+        items: list[dict[str, Any]] = self.page(f"{_path_of(job_id)}/{what}", limit=limit)["items"]
+        return items[::-1]
 
     def retry(self, job_id: str) -> dict[str, Any]:
         """Runs a job again, or now, and returns it."""
-        return self._call("POST", f"/v1/jobs/{quote(job_id, safe='')}/retry")
+        return self._ask("POST", f"{_path_of(job_id)}/retry")
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Cancels a job, or asks it to stop where it runs."""
-        return self._call("POST", f"/v1/jobs/{quote(job_id, safe='')}/cancel")
+        return self._ask("POST", f"{_path_of(job_id)}/cancel")
 
     def items(self, path: str) -> Iterator[dict[str, Any]]:
         """Everything in a list, page by page."""
@@ -95,7 +116,7 @@ class Api:
 
     def update_queue(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Changes settings of a queue and returns it."""
-        return self._call("PATCH", f"/v1/queues/{quote(name, safe='')}", json=settings, member="depth")
+        return self._ask("PATCH", f"/v1/queues/{quote(name, safe='')}", json=settings, members=("name", "depth"))
 
     def wait(self, job_id: str, seconds: float = math.inf) -> dict[str, Any]:
         """The job once it has ended, or as it is after `seconds`. A service that restarts meanwhile is waited for."""
@@ -105,7 +126,7 @@ class Api:
             began = time.monotonic()
             hold = max(0, min(LONGEST_WAIT, math.ceil(min(end - began, LONGEST_WAIT))))
             try:
-                job = self._call("GET", f"/v1/jobs/{quote(job_id, safe='')}", hold=hold)
+                job = self._ask("GET", _path_of(job_id), hold=hold)
             except _Passing:
                 lost_at = lost_at or began
                 if began - lost_at > PATIENCE or began >= end:
@@ -118,6 +139,10 @@ class Api:
             if hold and time.monotonic() - began < _PAUSE:
                 time.sleep(max(0.0, min(_PAUSE, end - time.monotonic())))
 
+    def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        document: dict[str, Any] = self._call(method, path, **request).json()
+        return document
+
     def _call(
         self,
         method: str,
@@ -126,42 +151,68 @@ class Api:
         hold: int = 0,
         json: object = None,
         parameters: Mapping[str, Any] | None = None,
-        member: str = "state",
-    ) -> dict[str, Any]:
-        """The answer, an object that has `member`."""
-        headers = {"Prefer": f"wait={hold}"} if hold else {}
+        headers: Mapping[str, str] | None = None,
+        members: Sequence[str] = ("id", "state"),
+    ) -> httpx.Response:
+        """The answer, an object that has `members`."""
+        prefer = {"Prefer": f"wait={hold}"} if hold else {}
         try:
             answer = self._client.request(
-                method, path, json=json, params=parameters, headers=headers, timeout=TIMEOUT + hold
+                method,
+                path,
+                json=json,
+                params=parameters or None,
+                headers={**(headers or {}), **prefer},
+                timeout=TIMEOUT + hold,
             )
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError) as error:
-            raise CommandError(f"{self.url!r} is no URL of a service: {error}", exits.WRONG_USAGE) from None
-        except httpx.TimeoutException:
-            raise _Passing(f"{self.url} did not answer within {TIMEOUT + hold:g} s") from None
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise _no_url(self.service, error) from None
+        except httpx.LocalProtocolError:
+            # Not shown: what cannot be sent is a header, and one of them holds the key.
+            raise CommandError("a key holds characters that cannot be sent", exits.WRONG_USAGE) from None
         except httpx.TransportError as error:
-            advice = "start a service with `qd serve`, or name one with --url"
-            raise _Passing(f"no service can be reached at {self.url} ({exits.one_line(error)}): {advice}") from None
-        return self._read(answer, member)
+            raise _Passing(self._unanswered(method, error, TIMEOUT + hold)) from None
+        self._check(answer, members)
+        return answer
 
-    def _read(self, answer: httpx.Response, member: str) -> dict[str, Any]:
+    def _unanswered(self, method: str, error: httpx.TransportError, timeout: float) -> str:
+        words = advice.unreachable(self.service, error)
+        if isinstance(error, httpx.TimeoutException):
+            words = f"{self.service.url} did not answer within {timeout:g} s: {advice.START_ONE}"
+        never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        if method == "GET" or never_sent:
+            return words
+        return f"{words}; it may have done what was asked all the same, so look before you repeat it"
+
+    def _check(self, answer: httpx.Response, members: Sequence[str]) -> None:
         try:
             document = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
-        if answer.is_success and isinstance(document, dict) and member in document:
-            return document
-        problem = document if isinstance(document, dict) and "title" in document else None
-        if problem is None:
-            words = f"{self.url} answers {answer.status_code}, but not as a Quarterdeck service: is the URL right?"
+        if answer.is_success and isinstance(document, dict) and document.keys() >= set(members):
+            return
+        status = answer.status_code
+        if isinstance(document, dict) and "title" in document:
+            words = advice.refused(self.service, answer, document)
         else:
-            words = f"{self.url} refused: {_explained(problem)}"
-        if answer.status_code == 401:
-            words += "; give a key with --api-key or QUARTERDECK_API_KEY"
-        if answer.status_code in _TRY_LATER:
+            words = advice.not_ours(self.service, status, answer.headers.get("Location"))
+        if status in _TRY_LATER:
             raise _Passing(words)
         raise CommandError(words, exits.NO_SERVICE)
 
 
-def _explained(problem: Mapping[str, Any]) -> str:
-    fields = [f"{error.get('pointer') or '/'}: {error.get('detail')}" for error in problem.get("errors") or []]
-    return "; ".join([str(problem.get("detail") or problem["title"]), *fields])
+def _path_of(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _no_url(service: Destination, error: BaseException) -> CommandError:
+    return CommandError(f"{service.url!r} is no URL of a service: {exits.one_line(error)}", exits.WRONG_USAGE)
+
+
+def _trust(url: str) -> ssl.SSLContext | bool:
+    """Who is believed: those that come with httpx, and those of the machine or of SSL_CERT_FILE."""
+    if not url.startswith("https:"):
+        return False  # there is nothing to believe, and reading them all takes its time
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context

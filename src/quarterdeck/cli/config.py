@@ -5,21 +5,29 @@ from pathlib import Path
 import click
 import msgspec
 
-from quarterdeck.cli.options import json_option
+from quarterdeck.cli.options import config_option, examples, json_option
 from quarterdeck.cli.output import print_json
 from quarterdeck.config import load, settings_table
 
 
 @click.group()
 def config() -> None:
-    """Settings."""
+    """Look at the settings of the service."""
 
 
-@config.command()
-@click.option("--config", "file", type=click.Path(path_type=Path), help="Settings file [default: quarterdeck.toml].")
+@config.command(
+    epilog=examples(
+        "qd config show",
+        "QUARTERDECK_LEASE=30 qd config show --json | jq .lease",
+    )
+)
+@config_option
 @json_option
 def show(*, file: Path | None, as_json: bool) -> None:
-    """Show every setting as the service would use it, and where its value comes from."""
+    """Show every setting, its value, and where that comes from.
+
+    The values are those that the service would use here. Secrets are masked.
+    """
     loaded = load(file=file)
     values = loaded.settings.masked()
     if as_json:

@@ -20,6 +20,8 @@ SAMPLE = 8
 def demo(*, keep: bool, as_json: bool) -> None:
     """Run real work: a service with an embedded database of its own counts and checks the files of this program.
 
+    It also calls the pages of a small web server that the demo starts, some of which are busy at first.
+
     The database stays in .quarterdeck/demo, so that the next run is faster.
     """
     from quarterdeck.cli.demo_run import demonstrate  # noqa: PLC0415 - slow
@@ -36,6 +38,8 @@ def demo(*, keep: bool, as_json: bool) -> None:
         _show(report)
     if report["checks"]["different"]:
         raise CommandError(f"wrong checksums: {', '.join(report['checks']['different'])}", exits.JOB_FAILED)
+    if report["pages"]["wrong"]:
+        raise CommandError(f"wrong pages: {', '.join(report['pages']['wrong'])}", exits.JOB_FAILED)
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -58,6 +62,11 @@ def _show(report: dict[str, Any]) -> None:
         f"{report['jobs']} jobs in {report['seconds']:.1f} s ({report['jobs_per_second']:g} a second), after a start of"
         f" {report['start_seconds']:.1f} s. {checks['compared'] - len(checks['different'])} of {checks['compared']}"
         " checksums are the same when computed directly."
+    )
+    pages = report["pages"]
+    click.echo(
+        f"{pages['fetched'] - len(pages['wrong'])} of {pages['fetched']} pages came over HTTP as they are;"
+        f" {pages['requests'] - pages['fetched']} calls were answered 503 and made again."
     )
     if service := report["service"]:
         click.echo(f"The service goes on at {service['url']} (log: {service['log']}); stop it: kill {service['pid']}")

@@ -15,7 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from quarterdeck.cli import exits
 from quarterdeck.cli.demo_service import DemoService
-from quarterdeck.cli.demo_work import KINDS, Done, Source, compare_checksums, do_work, find_source
+from quarterdeck.cli.demo_web import PAGES, DemoWeb, demo_web
+from quarterdeck.cli.demo_work import (
+    FETCH,
+    KINDS,
+    Done,
+    Source,
+    compare_checksums,
+    do_work,
+    find_source,
+    list_work,
+)
 from quarterdeck.cli.exits import CommandError
 
 
@@ -36,13 +46,19 @@ async def demonstrate(directory: Path, *, keep: bool, quiet: bool) -> dict[str, 
         began = monotonic()
         await _start(service, say)
         started = monotonic()
-        say(f"It answers at {service.url}. Submitting 2 jobs for each of {len(source.files)} files of {source.root} …")
-        with _progress(source, quiet=quiet) as on_done:
-            done = await do_work(service.url, source.files, on_done)
-        seconds = monotonic() - started
+        say(
+            f"It answers at {service.url}. Submitting 2 jobs for each of {len(source.files)} files of {source.root},"
+            f" and {PAGES} that call a web server here …"
+        )
+        async with demo_web() as web:
+            with _progress(source, quiet=quiet) as on_done:
+                done = await do_work(service.url, list_work(source.files, web.addresses()), on_done)
+            seconds = monotonic() - started
+            pages = _pages(web, done)
         compared, different = await asyncio.to_thread(compare_checksums, source.root, done)
         report = _summary(done, seconds)
         report |= {"start_seconds": round(started - began, 3), "checks": {"compared": compared, "different": different}}
+        report["pages"] = pages
         report["service"] = _address(service) if keep else None
         completed = True
         return report
@@ -70,7 +86,8 @@ def _progress(source: Source, *, quiet: bool) -> Iterator[Callable[[Done], None]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        bars = {kind: progress.add_task(kind, total=len(source.files)) for kind in KINDS}
+        totals = {FETCH: PAGES, **dict.fromkeys(KINDS, len(source.files))}
+        bars = {kind: progress.add_task(kind, total=total) for kind, total in totals.items()}
         yield lambda one: progress.advance(bars[one.kind])
 
 
@@ -80,6 +97,8 @@ def _summary(done: Sequence[Done], seconds: float) -> dict[str, Any]:
     }
     files: dict[str, dict[str, Any]] = {}
     for one in done:
+        if one.kind == FETCH:
+            continue
         facts = {"sha256": one.result["digest"]} if one.kind == "checksum" else one.result
         files.setdefault(one.path, {"path": one.path}).update(facts)
     return {
@@ -89,6 +108,12 @@ def _summary(done: Sequence[Done], seconds: float) -> dict[str, Any]:
         "kinds": kinds,
         "files": [files[path] for path in sorted(files)],
     }
+
+
+def _pages(web: DemoWeb, done: Sequence[Done]) -> dict[str, Any]:
+    fetched = [one for one in done if one.kind == FETCH]
+    wrong = [one.path for one in fetched if one.result.get("json") != web.page(one.path)]
+    return {"fetched": len(fetched), "requests": web.requests, "wrong": wrong}
 
 
 def _latency(seconds: Sequence[float]) -> dict[str, Any]:

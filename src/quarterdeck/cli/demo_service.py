@@ -64,7 +64,8 @@ class DemoService:
             *("--config", os.devnull, "--log-level", "info", "--log-format", "json"),
         ]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("QUARTERDECK_")}
-        self._environment = {**kept, "QUICKSTART_ROOT": str(root)}
+        # Its jobs may call the demo's own web server.
+        self._environment = {**kept, "QUICKSTART_ROOT": str(root), "QUARTERDECK_ALLOW_PRIVATE_TARGETS": "127.0.0.1"}
         self._cwd = cwd
         self._process: subprocess.Popen[bytes] | None = None
 

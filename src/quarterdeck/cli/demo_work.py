@@ -20,6 +20,9 @@ from quarterdeck.cli.exits import CommandError
 from quarterdeck.client import Client, Event, Gap, QuarterdeckClientError, Watch
 
 KINDS = ("word_count", "checksum")
+"""Kinds of the quickstart, with a job for each file."""
+FETCH = "quarterdeck.http"
+SOON = {"backoff": "fixed", "base": 0.1}
 MAX_FILES = 200
 MAX_BYTES = 4 * 1024 * 1024
 CONCURRENCY = 16
@@ -37,6 +40,15 @@ class Source(msgspec.Struct, frozen=True):
     files: list[str]
 
 
+class Work(msgspec.Struct, frozen=True):
+    """A job to be done: `path` is the file it is about, or the address."""
+
+    kind: str
+    path: str
+    args: dict[str, Any]
+    options: dict[str, Any] = {}
+
+
 class Done(msgspec.Struct, frozen=True):
     """A job that has completed: seconds from its submit to its result, as the client saw it."""
 
@@ -50,11 +62,11 @@ def find_source(directory: Path) -> Source:
     """This very repository where the program runs from one, else the installed package; `directory` is the demo's."""
     package = Path(quarterdeck.__file__).parent
     repository = package.parents[1]
-    if (repository / "examples" / "quickstart.py").is_file():
-        return Source("examples.quickstart:deck", repository, repository, list_files(repository))
-    if (package / "examples" / "quickstart.py").is_file():
-        return Source("quarterdeck.examples.quickstart:deck", directory, package, list_files(package))
-    raise CommandError(f"examples/quickstart.py is missing in {package}: install quarterdeck anew", exits.WRONG_USAGE)
+    if (repository / "examples" / "quickstart" / "app.py").is_file():
+        return Source("examples.quickstart.app:deck", repository, repository, list_files(repository))
+    if (package / "examples" / "quickstart" / "app.py").is_file():
+        return Source("quarterdeck.examples.quickstart.app:deck", directory, package, list_files(package))
+    raise CommandError(f"examples/quickstart is missing in {package}: install quarterdeck anew", exits.WRONG_USAGE)
 
 
 def list_files(root: Path) -> list[str]:
@@ -87,12 +99,18 @@ def _is_fit(path: Path) -> bool:
         return False
 
 
-async def do_work(url: str, files: Sequence[str], on_done: Callable[[Done], None]) -> list[Done]:
-    """Submits a job of every kind for every file over REST, follows them all live, and returns what they gave.
+def list_work(files: Sequence[str], addresses: Sequence[str]) -> list[Work]:
+    """A call of every address, then a job of every kind for every file."""
+    calls = [Work(FETCH, address, {"url": address}, {"retry": SOON}) for address in addresses]
+    return calls + [Work(kind, path, {"path": path}) for path in files for kind in KINDS]
+
+
+async def do_work(url: str, work: Sequence[Work], on_done: Callable[[Done], None]) -> list[Done]:
+    """Submits all jobs over REST, follows them live, and returns what they gave.
 
     Raises CommandError for a job that did not complete, or a service that does not answer.
     """
-    work = iter([(kind, path) for path in files for kind in KINDS])
+    waiting = iter(work)
     tag = f"demo-{uuid.uuid4().hex}"
     done: list[Done] = []
     ends = _Ends()
@@ -100,11 +118,11 @@ async def do_work(url: str, files: Sequence[str], on_done: Callable[[Done], None
         async with Client(url, patience=PATIENCE, outlast=PATIENCE) as client, client.watch(tag=tag) as events:
 
             async def take_turns() -> None:
-                for kind, path in work:
+                for one in waiting:
                     began = monotonic()
-                    job = await client.submit(kind, {"path": path}, tags=[tag])
-                    result = _result(await ends[job.id], kind, path)
-                    done.append(Done(kind, path, result, monotonic() - began))
+                    job = await client.submit(one.kind, one.args, tags=[tag], **one.options)
+                    result = _result(await ends[job.id], one.kind, one.path)
+                    done.append(Done(one.kind, one.path, result, monotonic() - began))
                     on_done(done[-1])
 
             turns = asyncio.gather(*(take_turns() for _ in range(CONCURRENCY)))

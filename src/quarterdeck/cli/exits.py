@@ -25,6 +25,11 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
+def after_submit(job_id: str, error: CommandError) -> CommandError:
+    """What went wrong once a job was submitted: its id must not be lost."""
+    return CommandError(f"job {job_id} was submitted, but: {error.message}", error.exit_code)
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, on one line; its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

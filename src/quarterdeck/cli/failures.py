@@ -7,6 +7,7 @@ from quarterdeck.store import pool
 from quarterdeck.store.embedded import EmbeddedError
 from quarterdeck.store.migrator import MigrationError
 
+_CHECK = "check --database-url or QUARTERDECK_DATABASE_URL"
 # Who we say we are, or which database we ask for, is not accepted; or we may not do what the schema needs.
 _REFUSED = ("28", "3D", "42501")
 
@@ -22,9 +23,9 @@ def told(error: BaseException) -> CommandError:
     elif isinstance(error, MigrationError):
         words, code = str(error), exits.WRONG_SCHEMA
     elif str(getattr(error, "sqlstate", None) or "").startswith(_REFUSED):
-        words, code = f"the database refuses: {said}; check QUARTERDECK_DATABASE_URL", exits.WRONG_USAGE
+        words, code = f"the database refuses: {said}; {_CHECK}", exits.WRONG_USAGE
     elif isinstance(error, ValueError):
         words, code = f"the database URL cannot be used: {said}", exits.WRONG_USAGE
     elif pool.is_passing(error):
-        words, code = f"the database cannot be reached: {said}; check QUARTERDECK_DATABASE_URL", exits.NO_SERVICE
+        words, code = f"the database cannot be reached: {said}; {_CHECK}", exits.NO_SERVICE
     return CommandError(words, code)

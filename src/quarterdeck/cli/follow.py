@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -16,13 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from quarterdeck.cli import exits
+from quarterdeck.cli import advice, exits
+from quarterdeck.cli.destination import Destination
 from quarterdeck.cli.exits import CommandError
-from quarterdeck.cli.options import DEFAULT_URL
-from quarterdeck.cli.output import printable
+from quarterdeck.cli.output import printable, printable_line
+from quarterdeck.cli.tables import console
 from quarterdeck.client import Client, Event, QuarterdeckClientError, Unauthenticated, Unreachable
 from quarterdeck.clock import rfc3339
-from quarterdeck.config import client_environment
 
 OUTLAST = 30.0
 """Seconds that following goes on while the service is gone, as in a restart."""
@@ -30,26 +28,18 @@ OUTLAST = 30.0
 Show = Callable[[Event], None]
 
 
-def follow(url: str | None, api_key: str | None, job_id: str, *, as_json: bool, patience: float = 0.0) -> int:
+def follow(service: Destination, job_id: str, *, as_json: bool, patience: float = 0.0) -> int:
     """Prints what happens to a job, from its first event to its end.
 
     Raises CommandError where the service cannot be reached within `patience` seconds or refuses, and where the job did
     not complete.
     """
     try:
-        last = asyncio.run(_followed(url, api_key, job_id, as_json=as_json, patience=patience))
-    except BrokenPipeError:  # whoever reads has seen enough; what is left to write goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.DONE
+        last = asyncio.run(_followed(service, job_id, as_json=as_json, patience=patience))
     except ValueError as error:
-        raise CommandError(str(error), exits.WRONG_USAGE) from None
+        raise CommandError(exits.one_line(error), exits.WRONG_USAGE) from None
     except QuarterdeckClientError as error:
-        advice = ""
-        if isinstance(error, Unauthenticated):
-            advice = "; give a key with --api-key or QUARTERDECK_API_KEY"
-        elif isinstance(error, Unreachable):
-            advice = ": start a service with `qd serve`, or name one with --url"
-        raise CommandError(f"{exits.one_line(error)}{advice}", exits.NO_SERVICE) from None
+        raise CommandError(_refused(service, error), exits.NO_SERVICE) from None
     except KeyboardInterrupt:
         raise CommandError(f"interrupted; job {job_id} goes on", exits.INTERRUPTED) from None
     if last is not None and last.event == "job.completed":
@@ -59,14 +49,24 @@ def follow(url: str | None, api_key: str | None, job_id: str, *, as_json: bool, 
     raise CommandError(f"job {job_id} was {how}{f': {printable(why)}' if why else ''}", exits.JOB_FAILED)
 
 
-async def _followed(
-    url: str | None, api_key: str | None, job_id: str, *, as_json: bool, patience: float
-) -> Event | None:
+def _refused(service: Destination, error: QuarterdeckClientError) -> str:
+    """What went wrong, and what may be done about it."""
+    if isinstance(error, Unreachable) and isinstance(error.__context__, OSError):
+        return advice.unreachable(service, error.__context__)
+    status = error.status or (401 if isinstance(error, Unauthenticated) else 0)
+    then = advice.next_step(service, status, error.problem, path="/v1/jobs/")
+    if isinstance(error, Unreachable) and not then:
+        then = advice.START_ONE
+    return f"{printable_line(exits.one_line(error))}{f'; {then}' if then else ''}"
+
+
+async def _followed(service: Destination, job_id: str, *, as_json: bool, patience: float) -> Event | None:
     """The last event."""
-    environment = client_environment()
-    url, key = url or environment.get("url") or DEFAULT_URL, api_key or environment.get("api_key")
     last = None
-    async with Client(url, key, patience=patience, outlast=OUTLAST) as client, client.watch(job=job_id) as events:
+    async with (
+        Client(service.url, service.api_key, patience=patience, outlast=OUTLAST) as client,
+        client.watch(job=job_id) as events,
+    ):
         with _display(as_json=as_json) as show:
             async for event in events:
                 last = event
@@ -85,14 +85,14 @@ def _reasons(event: Event) -> Iterator[str]:
 def _display(*, as_json: bool) -> AbstractContextManager[Show]:
     if as_json:
         return nullcontext(_print_json)
-    console = Console(highlight=False, markup=False, emoji=False)
-    return _bars(console) if console.is_terminal else nullcontext(lambda event: click.echo(line_of(event)))
+    screen = console()
+    return _bars(screen) if screen.is_interactive else nullcontext(lambda event: click.echo(line_of(event)))
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Show]:
+def _bars(screen: Console) -> Iterator[Show]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[words]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+    with Progress(*columns, TimeElapsedColumn(), console=screen, transient=True) as progress:
         bar = progress.add_task("waits", total=None, words="")
 
         def show(event: Event) -> None:
@@ -103,7 +103,7 @@ def _bars(console: Console) -> Iterator[Show]:
                 return
             if state := event.data.get("state"):
                 progress.update(bar, description=printable(state))
-            console.print(Text(line_of(event)), soft_wrap=True)
+            screen.print(Text(line_of(event)), soft_wrap=True)
 
         yield show
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from quarterdeck.cli.options import json_option
+from quarterdeck.cli.options import config_option, data_dir_option, database_url_option, examples, json_option
 from quarterdeck.cli.output import print_json
 from quarterdeck.config import load
 
@@ -21,21 +21,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group()
 def migrate() -> None:
-    """The schema of the database."""
+    """Bring the schema of the database up to date, or check it.
+
+    `qd serve` does that by itself; this is for those who want it to be a step of its own.
+    """
 
 
 def _database_options(command: F) -> F:
-    for option in (
-        json_option,
-        click.option("--config", "file", type=click.Path(path_type=Path), help="Settings file."),
-        click.option("--data-dir", help="Directory of the embedded server's files."),
-        click.option("--database-url", help="PostgreSQL URL, or `embedded`."),
-    ):
-        command = option(command)
-    return command
+    return database_url_option(data_dir_option(config_option(json_option(command))))
 
 
-@migrate.command()
+@migrate.command(
+    epilog=examples(
+        "QUARTERDECK_DATABASE_URL=postgresql://me@db/jobs qd migrate up",
+        "qd migrate up --data-dir /srv/quarterdeck  # the embedded server's",
+    )
+)
 @_database_options
 def up(*, file: Path | None, as_json: bool, **flags: str | None) -> None:
     """Apply the migrations that are missing."""
@@ -74,7 +75,10 @@ def status(*, file: Path | None, as_json: bool, **flags: str | None) -> None:
 @migrate.command()
 @_database_options
 def verify(*, file: Path | None, as_json: bool, **flags: str | None) -> None:
-    """Exit with 0 if the database has exactly the schema of this program, else with 4."""
+    """Check that the schema is exactly that of this program.
+
+    Exits with 0 if so, else with 4.
+    """
     _run(flags, file, lambda migrator: migrator.verify())
     if as_json:
         print_json({"ok": True})

@@ -3,71 +3,89 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from quarterdeck.cli.options import client_options, json_option
+from quarterdeck.cli import suggestions
+from quarterdeck.cli.arguments import read_pairs
+from quarterdeck.cli.destination import Destination
+from quarterdeck.cli.options import client_options, examples, json_option
 from quarterdeck.cli.output import print_json
 
 _LATER = ("scheduled", "retryable", "pending")
 
+_name_argument = click.argument("name", shell_complete=suggestions.queues)
+
 
 @click.group()
 def queues() -> None:
-    """Queues, their depth and their settings."""
+    """Look at queues, pause them, change their settings."""
 
 
 @queues.command("list")
 @client_options
 @json_option
-def list_queues(*, url: str | None, api_key: str | None, as_json: bool) -> None:
-    """List every queue that was set or has unfinished jobs."""
-    from quarterdeck.cli.api import Api  # noqa: PLC0415 - slow
+def list_queues(*, service: Destination, as_json: bool) -> None:
+    """List every queue that was set or has unfinished jobs.
 
-    with Api(url, api_key) as api:
+    Under `later` are jobs that are scheduled, wait for their next attempt, or wait for other jobs.
+    """
+    with service.open() as api:
         found = list(api.items("/v1/queues"))
     if as_json:
         print_json({"items": found, "next": None})
         return
     from quarterdeck.cli.tables import show_table  # noqa: PLC0415 - slow
 
-    show_table(("queue", "available", "running", "later", "oldest", "ended/s", ""), [_row(queue) for queue in found])
+    show_table(
+        ("queue", "available", "running", "later", "oldest", "ended/s", ""),
+        [_row(queue) for queue in found],
+        droppable=("ended/s", "oldest"),
+        empty="no queue has unfinished jobs or settings",
+    )
 
 
 @queues.command()
-@click.argument("name")
+@_name_argument
 @client_options
 @json_option
-def pause(*, name: str, url: str | None, api_key: str | None, as_json: bool) -> None:
-    """Leave the jobs of the queue NAME alone: none is begun until it is resumed. Running ones go on."""
-    _update(url, api_key, name, {"paused": True}, as_json=as_json)
+def pause(*, name: str, service: Destination, as_json: bool) -> None:
+    """Begin no more jobs of the queue NAME until it is resumed.
+
+    Running ones go on, and new ones are taken.
+    """
+    _update(service, name, {"paused": True}, as_json=as_json)
 
 
 @queues.command()
-@click.argument("name")
+@_name_argument
 @client_options
 @json_option
-def resume(*, name: str, url: str | None, api_key: str | None, as_json: bool) -> None:
+def resume(*, name: str, service: Destination, as_json: bool) -> None:
     """Run the jobs of the queue NAME again."""
-    _update(url, api_key, name, {"paused": False}, as_json=as_json)
+    _update(service, name, {"paused": False}, as_json=as_json)
 
 
-@queues.command("set")
-@click.argument("name")
+@queues.command(
+    "set",
+    epilog=examples(
+        "qd queues set images max_depth=1000  # refuse submits beyond so many unfinished jobs",
+        "qd queues set images max_depth=null  # no limit, as by default",
+    ),
+)
+@_name_argument
 @click.argument("pairs", metavar="SETTING=VALUE...", nargs=-1, required=True)
 @client_options
 @json_option
-def set_settings(*, name: str, pairs: tuple[str, ...], url: str | None, api_key: str | None, as_json: bool) -> None:
-    """Change settings of the queue NAME, as in `max_depth=1000 paused=true`; `null` goes back to the default."""
-    _update(url, api_key, name, _settings(pairs), as_json=as_json)
+def set_settings(*, name: str, pairs: tuple[str, ...], service: Destination, as_json: bool) -> None:
+    """Change settings of the queue NAME: paused, max_depth. `null` goes back to the default."""
+    _update(service, name, read_pairs(pairs, "setting=value"), as_json=as_json)
 
 
-def _update(url: str | None, api_key: str | None, name: str, settings: Mapping[str, Any], *, as_json: bool) -> None:
-    from quarterdeck.cli.api import Api  # noqa: PLC0415 - slow
-
-    with Api(url, api_key) as api:
+def _update(service: Destination, name: str, settings: Mapping[str, Any], *, as_json: bool) -> None:
+    with service.open() as api:
         queue = api.update_queue(name, settings)
     if as_json:
         print_json(queue)
@@ -75,26 +93,6 @@ def _update(url: str | None, api_key: str | None, name: str, settings: Mapping[s
         said = [f"{setting}={json.dumps(queue[setting])}" for setting in settings if setting != "paused"]
         said += ["is paused" if queue["paused"] else "runs"] if "paused" in settings else []
         click.echo(f"{queue['name']} {', '.join(said)}")
-
-
-def _settings(pairs: Sequence[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        setting, equals, text = pair.partition("=")
-        if not equals or not setting:
-            raise click.UsageError(f"{pair!r} is no setting=value.")
-        if setting in found:
-            raise click.UsageError(f"{setting!r} is given twice.")
-        found[setting] = _value(text)
-    return found
-
-
-def _value(text: str) -> Any:
-    """Plain JSON values where they are that, and else text: a rate or a duration."""
-    try:
-        return json.loads(text, parse_constant=lambda _: text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _row(queue: Mapping[str, Any]) -> list[object]:

@@ -2,96 +2,52 @@
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from quarterdeck.cli import exits
+from quarterdeck.cli import exits, suggestions
+from quarterdeck.cli.arguments import read_object, read_pairs
+from quarterdeck.cli.destination import Destination
 from quarterdeck.cli.exits import CommandError
-from quarterdeck.cli.options import client_options, json_option
-from quarterdeck.cli.output import print_json, printable
-from quarterdeck.domain.duration import parse_duration
-from quarterdeck.domain.state import TERMINAL
+from quarterdeck.cli.options import client_options, examples, json_option
+from quarterdeck.cli.output import hint, print_json
+from quarterdeck.cli.times import CommandWithWait, Duration, Wait
 
 if TYPE_CHECKING:
-    from quarterdeck.cli.api import Api
-
-_FOREVER = "forever"
+    from quarterdeck.cli.api import Submitted
 
 
-class _Command(click.Command):
-    """Lets `--wait` stand before anything: only what is a time is its value."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        options = args[: args.index("--")] if "--" in args else args
-        at = options.index("--wait") if "--wait" in options else None
-        if at is not None:
-            following = args[at + 1 : at + 2]
-            seconds = following[0] if following and _is_time(following[0]) else None
-            args = [*args[:at], f"--wait={seconds or _FOREVER}", *args[at + 1 + (seconds is not None) :]]
-        return super().parse_args(ctx, args)
-
-
-def _is_time(text: str) -> bool:
-    try:
-        _seconds(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _seconds(text: str) -> float:
-    return parse_duration(_number_or_text(text))
-
-
-def _number_or_text(text: str) -> float | str:
-    """A plain number is one of seconds; other text goes to the service as it is, which says what it expects."""
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else text
-
-
-class _Wait(click.ParamType[float]):
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if value == _FOREVER or isinstance(value, float):
-            return math.inf if value == _FOREVER else value
-        try:
-            return _seconds(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _Duration(click.ParamType[float | str]):
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:  # noqa: ARG002
-        return _number_or_text(str(value))
-
-
-@click.command(cls=_Command)
-@click.argument("kind")
+@click.command(
+    cls=CommandWithWait,
+    epilog=examples(
+        "qd submit quarterdeck.echo greeting=hello --wait  # print its result",
+        "qd submit resize url=https://example.com/a.png width=200 --watch  # follow it",
+        "qd submit report month=2026-01 --delay 10m --tag nightly",
+        "qd submit report --args @args.json --unique --dry-run  # only check it",
+    ),
+)
+@click.argument("kind", shell_complete=suggestions.kinds)
 @click.argument("pairs", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option(
     "--args", "args_text", metavar="JSON", help="Arguments as a JSON object; @FILE reads a file, - the input."
 )
-@click.option("--queue", help="The queue to put it in.")
+@click.option("--queue", shell_complete=suggestions.queues, help="The queue to put it in.")
 @click.option("--priority", type=int, help="0 to 9; lower runs first [default: 5].")
-@click.option("--delay", type=_Duration(), help="Run it after this time: seconds, or 10s, 5m, 2h.")
-@click.option("--ttl", type=_Duration(), help="Discard it if it has not started within this time.")
-@click.option("--timeout", type=_Duration(), help="How long one attempt may take.")
+@click.option("--delay", type=Duration(), help="Run it after this time: seconds, or 10s, 5m, 2h.")
+@click.option("--run-at", metavar="TIME", help="Run it at this time, as 2026-01-31T12:00:00Z.")
+@click.option("--ttl", type=Duration(), help="Discard it if it has not started within this time.")
+@click.option("--timeout", type=Duration(), help="How long one attempt may take.")
 @click.option("--max-attempts", type=int, help="How often it is tried.")
 @click.option("--tag", "tags", multiple=True, help="A tag; may be given several times.")
+@click.option("--metadata", metavar="JSON", help="Anything of yours, as a JSON object; @FILE and - as in --args.")
+@click.option("--unique", is_flag=True, help="Only if no unfinished job has the same kind and arguments.")
+@click.option("--unique-key", metavar="TEXT", help="Only if no unfinished job has this key, as customer:{customer_id}.")
+@click.option("--idempotency-key", metavar="TEXT", help="However often this is repeated within a day, submit it once.")
+@click.option("--dry-run", is_flag=True, help="Check everything, store nothing, and show the job as it would be.")
 @click.option(
-    "--wait", type=_Wait(), metavar="[SECONDS]", help="Wait until it has ended, at most so long; print its result."
+    "--wait", type=Wait(), metavar="[SECONDS]", help="Wait until it has ended, at most so long; print its result."
 )
 @click.option("--watch", is_flag=True, help="Follow it live until it has ended; with --json one event a line.")
 @client_options
@@ -101,116 +57,90 @@ def submit(
     kind: str,
     pairs: tuple[str, ...],
     args_text: str | None,
+    metadata: str | None,
+    unique: bool,
+    unique_key: str | None,
+    idempotency_key: str | None,
+    dry_run: bool,
     wait: float | None,
     watch: bool,
-    url: str | None,
-    api_key: str | None,
+    service: Destination,
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Submit a job of KIND.
+    """Submit a job of KIND, and print its id.
 
-    A VALUE is JSON where it is JSON (`width=200`, `deep=true`, `list=[1,2]`), else text. Prints the job's id; with
-    --wait its result, with --watch what happens to it. With either, exits with 1 where the job did not complete.
+    A VALUE is JSON where it is JSON (width=200, deep=true, list=[1,2]), else text. KEY:=VALUE takes nothing but JSON:
+    version:='"1.10"' is text that looks like a number.
+
+    With --wait the result is printed, with --watch what happens. With either, the exit code is 1 where the job did not
+    complete, and 3 where it has not ended in time.
     """
-    from quarterdeck.cli.api import Api  # noqa: PLC0415 - slow
-
-    if watch and wait is not None:
-        raise click.UsageError("Give either --wait or --watch.")
-
-    given = {name: value for name, value in options.items() if value not in (None, ())}
-    document = {"kind": kind, "args": {**_read_args(args_text), **_read_pairs(pairs)}, **given}
-    with Api(url, api_key) as api:
-        job = api.submit(document)
+    if sum((watch, wait is not None, dry_run)) > 1:
+        raise click.UsageError("Give either --wait or --watch, and with --dry-run neither.")
+    args = {**read_object(args_text, "--args"), **read_pairs(pairs)}
+    document = {"kind": kind, "args": args, **_given(options, metadata, unique=unique, unique_key=unique_key)}
+    with service.open() as api:
+        submitted = api.submit(document, dry_run=dry_run, idempotency_key=idempotency_key)
+        job = submitted.job
+        if dry_run:
+            return _shown(job, as_json=as_json)
+        _tell_of_another(submitted)
         if wait is not None:
-            job = _followed(api, job, wait)
+            from quarterdeck.cli.waiting import wait_for  # noqa: PLC0415 - slow
+
+            return wait_for(api, job, wait, as_json=as_json)
     if watch:
-        return _watched(job["id"], url, api_key, as_json=as_json)
+        return _watched(job["id"], service, as_json=as_json)
     if as_json:
         print_json(job)
-    elif wait is None:
+    else:
         click.echo(job["id"])
-    elif job["state"] == "completed":
-        print_json(job["result"])
-    if wait is None:
-        return exits.DONE
-    return _judged(job, wait)
+        hint(f"`qd jobs watch {job['id']}` follows it")
+    return exits.DONE
 
 
-def _watched(job_id: str, url: str | None, api_key: str | None, *, as_json: bool) -> int:
+def _given(options: Mapping[str, Any], metadata: str | None, *, unique: bool, unique_key: str | None) -> dict[str, Any]:
+    """The options that were given, as fields of the body."""
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    if metadata is not None:
+        given["metadata"] = read_object(metadata, "--metadata")
+    if unique and unique_key is not None:
+        raise click.UsageError("Give either --unique or --unique-key.")
+    if unique or unique_key is not None:
+        given["unique"] = True if unique_key is None else {"key": unique_key}
+    return given
+
+
+def _tell_of_another(submitted: Submitted) -> None:
+    """Says where the job is one that was there before."""
+    if submitted.duplicate:
+        words = f"job {submitted.job['id']} has the same unique key: nothing new was submitted"
+        click.echo(f"qd: {words}", err=True)
+    if submitted.replayed:
+        words = f"the idempotency key was used before: job {submitted.job['id']} was not submitted again"
+        click.echo(f"qd: {words}", err=True)
+
+
+def _shown(job: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        print_json(job)
+    else:
+        from quarterdeck.cli.job_view import show_job  # noqa: PLC0415 - slow
+
+        show_job(job)
+        click.echo("qd: it would be taken; nothing was submitted", err=True)
+    return exits.DONE
+
+
+def _watched(job_id: str, service: Destination, *, as_json: bool) -> int:
     from quarterdeck.cli.follow import OUTLAST, follow  # noqa: PLC0415 - slow
 
     if not as_json:
         click.echo(job_id)
     try:
-        return follow(url, api_key, job_id, as_json=as_json, patience=OUTLAST)
+        return follow(service, job_id, as_json=as_json, patience=OUTLAST)
     except CommandError as error:
         if error.exit_code != exits.NO_SERVICE:
             raise
-        raise _submitted_but(job_id, error) from None
-
-
-def _followed(api: Api, job: dict[str, Any], wait: float) -> dict[str, Any]:
-    try:
-        return api.wait(job["id"], wait)
-    except KeyboardInterrupt:
-        raise CommandError(f"interrupted; job {job['id']} goes on", exits.INTERRUPTED) from None
-    except CommandError as error:
-        raise _submitted_but(job["id"], error) from None
-
-
-def _submitted_but(job_id: str, error: CommandError) -> CommandError:
-    return CommandError(f"job {job_id} was submitted, but: {error.message}", error.exit_code)
-
-
-def _judged(job: dict[str, Any], wait: float) -> int:
-    if job["state"] == "completed":
-        return exits.DONE
-    if job["state"] not in TERMINAL:
-        advice = f"`qd jobs show {job['id']}` tells how it goes on"
-        raise CommandError(f"job {job['id']} is {job['state']} after {wait:g} s: {advice}", exits.NO_SERVICE)
-    why = [text for text in (job["state_reason"], job["state_detail"]) if text]
-    why += [f"{error['type']}: {error['message']}" for error in job["errors"][-1:]]
-    because = f": {printable(', '.join(why))}" if why else ""
-    raise CommandError(f"job {job['id']} was {job['state']}{because}", exits.JOB_FAILED)
-
-
-def _read_pairs(pairs: Sequence[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise click.UsageError(f"{pair!r} is no key=value.")
-        if name in found:
-            raise click.UsageError(f"{name!r} is given twice.")
-        found[name] = _json_or_text(text)
-    return found
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _read_args(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        if text == "-":
-            text = sys.stdin.read()
-        elif text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        found = json.loads(text, parse_constant=_refuse_constant)
-    except OSError as error:
-        raise click.UsageError(f"--args: {text[1:]!r} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"--args is not JSON: {error}.") from None
-    if not isinstance(found, dict):
-        raise click.UsageError("--args must be a JSON object.")
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+        raise exits.after_submit(job_id, error) from None

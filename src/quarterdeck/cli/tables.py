@@ -1,51 +1,101 @@
 """Tables for people. Slow to import: only commands that print one do so."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
+import click
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
-from quarterdeck.cli.output import printable
+from quarterdeck.cli.output import OutputLost, printable
 
 WIDE = 500
 """Columns where nobody looks: a pipe or a file gets each row on one line, for `grep` and the like."""
 
-_FIELDS = (
-    *("kind", "queue", "state", "state_reason", "state_detail", "attempt", "priority", "timeout", "tags", "metadata"),
-    *("created_at", "run_at", "expires_at", "attempted_at", "finalized_at", "worker", "progress", "args", "result"),
-)
+STYLES = {
+    "completed": "green",
+    "discarded": "red",
+    "cancelled": "yellow",
+    "retryable": "yellow",
+    "running": "cyan",
+    "paused": "yellow",
+    "full": "red",
+}
+"""Colours of the words that a cell begins with."""
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Prints a table; numbers stand to the right."""
-    # What a row begins with names it, and is to be copied: it is never broken.
-    first = Column(columns[0], no_wrap=True)
-    table = Table(first, *columns[1:], title=title, title_justify="left", box=box.SIMPLE_HEAD)
+class _Console(Console):
+    """Nothing in what it prints is markup; and it tells when nobody reads it, where rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises OutputLost."""
+        raise OutputLost.unread_by_anyone()
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for people. Colours follow NO_COLOR; where nobody looks it is as wide as any table of ours."""
+    made = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = WIDE
+    return made
+
+
+def show_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str | None = None,
+    droppable: Sequence[str] = (),
+    empty: str = "",
+) -> None:
+    """Prints a table; numbers stand to the right.
+
+    On a narrow terminal the columns of `droppable` are left out one by one until the others fit. Where there are no
+    rows, `empty` says so on standard error.
+    """
+    shown, cells = list(columns), [list(row) for row in rows]
+    if not cells and empty:
+        click.echo(empty, err=True)
+        return
+    screen = console()
+    left_out: list[str] = []
+    table = _table(shown, cells, title)
+    for name in droppable:
+        if not screen.is_terminal or _width(screen, table) <= screen.width:
+            break
+        at = shown.index(name)
+        left_out.append(shown.pop(at))
+        for row in cells:
+            del row[at]
+        table = _table(shown, cells, title)
+    if not screen.is_terminal:
+        screen.width = max(WIDE, _width(screen, table))
+    screen.print(table)
+    if left_out:
+        click.echo(f"left out for want of room: {', '.join(left_out)}; --json has everything", err=True)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None) -> Table:
+    # What a row begins with names it, and is to be copied: it is never broken. Nothing is cut.
+    made = [Column(name, no_wrap=not at, overflow="fold") for at, name in enumerate(columns)]
+    for at, column in enumerate(made):
+        column.justify = "left" if any(isinstance(row[at], str) for row in rows) else "right"
+    table = Table(*made, title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for row in rows:
-        table.add_row(*(Text(printable(cell), justify="left" if isinstance(cell, str) else "right") for cell in row))
-    _console().print(table)
+        table.add_row(*map(_cell, row))
+    return table
 
 
-def show_job(job: Mapping[str, Any]) -> None:
-    """Prints a job, one line a field that is set, and then what went wrong in its attempts."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("job", Text(printable(job["id"])))
-    for name in _FIELDS:
-        value = f"{job['attempt']} of {job['max_attempts']}" if name == "attempt" else job.get(name)
-        if value not in (None, [], {}):
-            table.add_row(name, Text(printable(value)))
-    console = _console()
-    console.print(table)
-    for error in job["errors"]:
-        summary = f"attempt {error['attempt']} failed at {error['at']}: {error['type']}: {error['message']}"
-        console.print(Text(printable(summary)), Text(printable(error.get("traceback") or "")), sep="\n")
+def _cell(value: object) -> Text:
+    text = printable(value)
+    word = text.split(maxsplit=1)[0].rstrip(",") if isinstance(value, str) and text.strip() else ""
+    return Text(text, style=STYLES.get(word, ""), justify="left" if isinstance(value, str) else "right")
 
 
-def _console() -> Console:
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = WIDE
-    return console
+def _width(screen: Console, table: Table) -> int:
+    """How many columns it takes where no cell is broken."""
+    return Measurement.get(screen, screen.options.update(max_width=1_000_000), table).maximum

@@ -1,19 +1,28 @@
 """`qd jobs watch`: follow a job live."""
 
+from __future__ import annotations
+
 import click
 
-from quarterdeck.cli.options import client_options, json_option
+from quarterdeck.cli.destination import Destination
+from quarterdeck.cli.options import client_options, examples, job_argument, json_option
 
 
-@click.command()
-@click.argument("job_id", metavar="ID")
+@click.command(
+    epilog=examples(
+        "qd jobs watch 0193b5c0-7a1e-7c3d-9f00-3b1a2c4d5e6f",
+        "qd jobs watch 0193b5c0-7a1e-7c3d-9f00-3b1a2c4d5e6f --json | jq .event",
+    )
+)
+@job_argument()
 @client_options
 @json_option
-def watch(*, job_id: str, url: str | None, api_key: str | None, as_json: bool) -> int:
-    """Follow a job from its first event until it has ended: state changes, progress, log lines, outputs.
+def watch(*, job_id: str, service: Destination, as_json: bool) -> int:
+    """Follow a job live, from its first event until it has ended.
 
-    With --json each event is one line. Exits with 1 where the job did not complete.
+    It shows changes of state, progress, log lines and outputs. With --json each event is one line. Exits with 1 where
+    the job did not complete. Ctrl-C ends the watching, not the job.
     """
     from quarterdeck.cli.follow import follow  # noqa: PLC0415 - slow
 
-    return follow(url, api_key, job_id, as_json=as_json)
+    return follow(service, job_id, as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from quarterdeck.cli.destination import Destination
 from quarterdeck.cli.options import client_options, json_option
 from quarterdeck.cli.output import print_json
 
@@ -11,11 +12,9 @@ from quarterdeck.cli.output import print_json
 @click.command()
 @client_options
 @json_option
-def workers(*, url: str | None, api_key: str | None, as_json: bool) -> None:
-    """List live workers, the newest first."""
-    from quarterdeck.cli.api import Api  # noqa: PLC0415 - slow
-
-    with Api(url, api_key) as api:
+def workers(*, service: Destination, as_json: bool) -> None:
+    """List live processes, what they run and how much of it."""
+    with service.open() as api:
         found = list(api.items("/v1/workers"))
     if as_json:
         print_json({"items": found, "next": None})
@@ -35,4 +34,6 @@ def workers(*, url: str | None, api_key: str | None, as_json: bool) -> None:
             )
             for worker in found
         ],
+        droppable=("last heartbeat", "kinds"),
+        empty="no process lives: `qd serve` starts one",
     )

@@ -1,19 +1,28 @@
 """What the client commands make of the answers of a service: real sockets, canned answers."""
 
 import json
+import shutil
+import socket
+import ssl
+import subprocess
 import threading
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from quarterdeck.cli import exits
-from quarterdeck.cli.api import Api
+from quarterdeck.cli.destination import Destination
 from quarterdeck.cli.exits import CommandError
 from quarterdeck.cli.main import run
 from tests.support.processes import free_port
 
 KEY = "a-secret-of-some-length"
 JOB = {"id": "some-id", "state": "running", "result": None}
+
+
+def at(url=None, api_key=None):
+    return Destination.of(url, api_key).open()
 
 
 class Canned(ThreadingHTTPServer):
@@ -35,28 +44,35 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self):
         length = int(self.headers.get("Content-Length") or 0)
         self.server.requests.append((self.command, self.path, dict(self.headers), self.rfile.read(length)))
-        status, document = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
+        status, document, *more = self.server.answers.pop(0) if len(self.server.answers) > 1 else self.server.answers[0]
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in dict(*more).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = answer  # noqa: N815 (the names that the library calls)
+    do_GET = do_POST = do_PATCH = answer  # noqa: N815 (the names that the library calls)
 
     def log_message(self, *arguments):
         pass
 
 
-@pytest.fixture
-def service():
-    server = Canned()
+@contextmanager
+def serving(server):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def service():
+    with serving(Canned()) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +88,7 @@ def problem(status, **fields):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (problem(404, detail="There is no such job"), "refused: There is no such job"),
+        (problem(404, detail="There is no such job"), "refused: There is no such job; is the id right? `qd jobs list`"),
         (problem(422), "refused: A title"),
         (
             problem(422, detail="It is wrong", errors=[{"pointer": "/args/a", "detail": "expected int"}]),
@@ -81,31 +97,133 @@ def problem(status, **fields):
         (problem(401, detail="No key"), "No key; give a key with --api-key or QUARTERDECK_API_KEY"),
         (problem(503, detail="The database cannot be reached"), "refused: The database cannot be reached"),
         ((200, b"<html>a page</html>"), "answers 200, but not as a Quarterdeck service"),
+        ((200, {"state": "of another thing"}), "answers 200, but not as a Quarterdeck service"),
+        ((422, {"title": "a\n", "errors": 7}), "refused: a"),
         ((200, [1]), "answers 200, but not as a Quarterdeck service"),
         ((500, b""), "answers 500, but not as a Quarterdeck service"),
         ((302, b""), "answers 302, but not as a Quarterdeck service"),
+        ((307, b"", {"Location": "https://x.example/"}), "sends elsewhere, to https://x.example/: name"),
+        ((502, b"<html>"), "answers 502: a proxy is there, and the service behind it is not"),
+        (problem(422, type="/problems/unknown-kind"), "; `qd kinds` lists what it knows"),
+        (problem(429, type="/problems/queue-full"), "max_depth"),
+        ((*problem(429, type="/problems/later"), {"Retry-After": "7"}), "; try again in 7 s"),
+        ((*problem(503, type="/problems/draining"), {"Retry-After": "2"}), "; try again in 2 s"),
+        (problem(409, type="/problems/job-running"), "`qd jobs cancel` stops it"),
+        (problem(409, type="/problems/job-waiting"), "`qd workers` tells"),
+        (problem(403, type="/problems/forbidden"), "use a key that may do this"),
+        (problem(421, type="/problems/misdirected"), "name it by localhost"),
+        (problem(500, type="/problems/internal", error_id="abc"), "under abc"),
+        (problem(404, detail="two\nlines \x1b[2J"), "refused: two lines \\x1b[2J"),
     ],
 )
 def test_what_is_no_job_is_a_refusal_in_words(service, answer, words):
     service.answers = [answer]
-    with Api(service.url) as api, pytest.raises(CommandError) as caught:
+    with at(service.url) as api, pytest.raises(CommandError) as caught:
         api.get("some-id")
     assert words in caught.value.message
     assert service.url in caught.value.message
     assert caught.value.exit_code == exits.NO_SERVICE
 
 
+@pytest.mark.parametrize(
+    ("by_option", "words"),
+    [(True, "it does not know the key of --api-key"), (False, "it does not know the key of QUARTERDECK_API_KEY")],
+)
+def test_a_key_that_is_not_known_is_told_from_none_and_never_shown(service, monkeypatch, by_option, words):
+    service.answers = [problem(401, detail="no")]
+    monkeypatch.setenv("QUARTERDECK_API_KEY", KEY)
+    with at(service.url, KEY if by_option else None) as api, pytest.raises(CommandError) as caught:
+        api.get("some-id")
+    assert words in caught.value.message
+    assert KEY not in caught.value.message
+
+
+def test_a_url_that_ends_with_the_version_is_told_so(service):
+    service.answers = [problem(404)]
+    with at(f"{service.url}/v1") as api, pytest.raises(CommandError, match="leave /v1 out of the URL"):
+        api.get("some-id")
+
+
 def test_no_service_is_told_with_what_to_do():
     url = f"http://127.0.0.1:{free_port()}"
-    with Api(url) as api, pytest.raises(CommandError, match=r"no service can be reached at .*`qd serve`") as caught:
+    with at(url) as api, pytest.raises(CommandError, match=r"no service can be reached at .*`qd serve`") as caught:
         api.get("some-id")
     assert caught.value.exit_code == exits.NO_SERVICE
+
+
+@contextmanager
+def saying(words):
+    """The URL of a server that says this to whoever comes, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk():
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.sendall(words)
+                        connection.shutdown(socket.SHUT_WR)
+                        connection.recv(65536)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said", "words"),
+    [
+        ("http", b"E\x00\x00\x00 a database\n\n", "does not answer in HTTP"),
+        ("http", b"\x15\x03\x03\x00\x02\x02\x50", "does it want https"),
+        ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not answer in TLS"),
+    ],
+)
+def test_another_server_at_the_port_is_told_from_none(scheme, said, words):
+    with (
+        saying(said) as address,
+        at(f"{scheme}://{address}") as api,
+        pytest.raises(CommandError, match=words) as caught,
+    ):
+        api.get("some-id")
+    assert caught.value.exit_code == exits.NO_SERVICE
+    assert "\n" not in caught.value.message
+
+
+def test_a_submit_whose_answer_was_lost_may_have_been_done():
+    with saying(b"") as address, at(f"http://{address}") as api:
+        with pytest.raises(CommandError, match="may have done what was asked"):
+            api.submit({"kind": "k"})
+        with pytest.raises(CommandError) as caught:
+            api.get("some-id")
+    assert "may have done" not in caught.value.message
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_a_certificate_of_a_private_authority_is_taken_where_it_is_named(tmp_path, monkeypatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*request.split(), *names], check=True, capture_output=True)
+    server = Canned()
+    server.answers = [(200, JOB)]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = f"https://localhost:{server.server_address[1]}"
+    with serving(server):
+        with at(url) as api, pytest.raises(CommandError, match=r"is not trusted .*SSL_CERT_FILE"):
+            api.get("some-id")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with at(url) as api:
+            assert api.get("some-id") == JOB
 
 
 def test_a_proxy_of_the_machine_is_not_asked(service, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     service.answers = [(200, JOB)]
-    with Api(service.url) as api:
+    with at(service.url) as api:
         assert api.get("some-id") == JOB
 
 
@@ -113,9 +231,9 @@ def test_url_and_key_come_from_the_environment_unless_they_are_given(service, mo
     service.answers = [(200, JOB)]
     monkeypatch.setenv("QUARTERDECK_URL", service.url + "/")
     monkeypatch.setenv("QUARTERDECK_API_KEY", "of-the-environment")
-    with Api() as api:
+    with at() as api:
         api.get("some-id")
-    with Api(api_key=KEY) as api:
+    with at(api_key=KEY) as api:
         api.get("some-id")
     assert [headers["Authorization"] for _, _, headers, _ in service.requests] == [
         "Bearer of-the-environment",
@@ -125,7 +243,7 @@ def test_url_and_key_come_from_the_environment_unless_they_are_given(service, mo
 
 def test_an_id_cannot_lead_to_another_route(service):
     service.answers = [(200, JOB)]
-    with Api(service.url) as api:
+    with at(service.url) as api:
         api.get("../queues?x#y")
         api.cancel("a/b")
     assert [path for _, path, _, _ in service.requests] == ["/v1/jobs/..%2Fqueues%3Fx%23y", "/v1/jobs/a%2Fb/cancel"]
@@ -133,14 +251,14 @@ def test_an_id_cannot_lead_to_another_route(service):
 
 def test_a_wait_asks_again_until_the_job_has_ended(service):
     service.answers = [(200, JOB), problem(503, detail="it restarts"), (200, {**JOB, "state": "completed"})]
-    with Api(service.url) as api:
+    with at(service.url) as api:
         assert api.wait("some-id")["state"] == "completed"
     assert [headers.get("Prefer") for _, _, headers, _ in service.requests] == ["wait=60"] * 3
 
 
 def test_a_wait_ends_with_its_time(service):
     service.answers = [(200, JOB)]
-    with Api(service.url) as api:
+    with at(service.url) as api:
         assert api.wait("some-id", 0) == JOB
         assert api.wait("some-id", 0.2) == JOB
     assert [headers.get("Prefer") for _, _, headers, _ in service.requests] == [None, "wait=1", None]
@@ -148,7 +266,7 @@ def test_a_wait_ends_with_its_time(service):
 
 def test_a_wait_does_not_ask_again_where_it_was_refused(service):
     service.answers = [problem(404, detail="gone")]
-    with Api(service.url) as api, pytest.raises(CommandError, match="gone"):
+    with at(service.url) as api, pytest.raises(CommandError, match="gone"):
         api.wait("some-id")
     assert len(service.requests) == 1
 
@@ -173,7 +291,67 @@ def test_submit_sends_what_was_given_and_nothing_else(service, capsys):
     assert capsys.readouterr().out == "some-id\n"
 
 
+def submitted(server, *options):
+    assert run(["submit", "kind", "--url", server.url, *options]) == exits.DONE
+    _, path, headers, body = server.requests[-1]
+    document = json.loads(body)
+    del document["kind"], document["args"]
+    return path, headers, document
+
+
+@pytest.mark.parametrize(
+    ("options", "document"),
+    [
+        (["--unique"], {"unique": True}),
+        (["--unique-key", "customer:{id}"], {"unique": {"key": "customer:{id}"}}),
+        (["--metadata", '{"order": 7}'], {"metadata": {"order": 7}}),
+        (["--run-at", "2026-01-31T12:00:00Z"], {"run_at": "2026-01-31T12:00:00Z"}),
+        (["--timeout", "0"], {"timeout": 0.0}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_each_option_of_a_submit_becomes_a_field(service, options, document):
+    service.answers = [(202, JOB)]
+    assert submitted(service, *options)[2] == document
+
+
+def test_an_idempotency_key_goes_with_the_submit_and_a_replay_is_told(service, capsys):
+    service.answers = [(202, JOB, {"Idempotent-Replayed": "true"})]
+    path, headers, document = submitted(service, "--idempotency-key", "order-7")
+    assert (path, headers["Idempotency-Key"], document) == ("/v1/jobs", "order-7", {})
+    out, err = capsys.readouterr()
+    assert (out, err) == ("some-id\n", "qd: the idempotency key was used before: job some-id was not submitted again\n")
+
+
+def test_a_duplicate_is_told_beside_its_id(service, capsys):
+    service.answers = [(200, JOB, {"Quarterdeck-Duplicate": "true"})]
+    submitted(service, "--unique")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("some-id\n", "qd: job some-id has the same unique key: nothing new was submitted\n")
+
+
+def test_a_dry_run_shows_the_job_and_says_that_there_is_none(service, capsys):
+    service.answers = [(200, {**JOB, "attempt": 0, "max_attempts": 5, "errors": []})]
+    assert submitted(service, "--dry-run")[0] == "/v1/jobs?dry_run=1"
+    out, err = capsys.readouterr()
+    assert ["attempt", "0", "of", "5"] in [line.split() for line in out.splitlines()]
+    assert "nothing was submitted" in err
+    submitted(service, "--dry-run", "--json")
+    assert json.loads(capsys.readouterr().out)["max_attempts"] == 5
+
+
 def test_a_job_that_was_submitted_is_named_even_where_waiting_fails(service, capsys):
     service.answers = [(202, JOB), problem(404, detail="gone")]
     assert run(["submit", "kind", "--wait", "--url", service.url]) == exits.NO_SERVICE
     assert capsys.readouterr().err.startswith("qd: job some-id was submitted, but: ")
+
+
+@pytest.mark.parametrize(("term", "told"), [("xterm", True), ("dumb", False)])
+def test_who_waits_at_a_terminal_sees_for_what_and_the_result_stays_alone(service, capsys, monkeypatch, term, told):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", term)
+    service.answers = [(202, JOB), (200, {**JOB, "state": "completed", "result": {"n": 1}})]
+    assert run(["submit", "kind", "--wait", "--url", service.url]) == exits.DONE
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"n": 1}
+    assert ("waiting for job some-id" in err) == told

@@ -43,8 +43,8 @@ def test_links_and_huge_files_are_left_out_and_the_number_is_bounded(tmp_path):
 
 def test_the_demo_works_on_this_very_repository(tmp_path):
     source = find_source(tmp_path)
-    assert source.app == "examples.quickstart:deck"
-    assert {"README.md", "examples/quickstart.py"} <= set(source.files) or len(source.files) == MAX_FILES
+    assert source.app == "examples.quickstart.app:deck"
+    assert {"README.md", "examples/quickstart/app.py"} <= set(source.files) or len(source.files) == MAX_FILES
     assert all((source.root / name).is_file() for name in source.files)
 
 

@@ -19,7 +19,15 @@ SLOW = ("quart", "hypercorn", "httpx", "rich", "asyncpg", "structlog", "uvloop")
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["--help"], 0), (["--version"], 0), (["serve", "--help"], 0), (["submit", "-h"], 0), (["jobs"], 2)],
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["serve", "--help"], 0),
+        (["submit", "-h"], 0),
+        (["jobs"], 2),
+        (["completion", "zsh"], 0),
+        (["submit", "--nonsense"], 2),
+    ],
 )
 def test_help_does_not_wait_for_what_is_slow_to_import(arguments, code):
     program = (
@@ -61,6 +69,16 @@ def test_both_names_of_the_program_are_installed():
         (["submit"], ["KIND", "`qd submit --help`"]),
         (["submit", "k", "not-a-pair"], ["'not-a-pair' is no key=value"]),
         (["submit", "k", "a=1", "a=2"], ["'a' is given twice"]),
+        (["submit", "k", "a:={"], ["the value of 'a' is not JSON"]),
+        (["submit", "k", "--metadata", "[]"], ["--metadata must be a JSON object"]),
+        (["submit", "k", "--wait", "--dry-run"], ["--wait", "--dry-run"]),
+        (["submit", "k", "--unique", "--unique-key", "x"], ["either --unique or --unique-key"]),
+        (["serve", "--role", "wep"], ["--role", "'wep'", "'web'"]),
+        (["--url", "x", "jobs", "list"], ["No such option '--url'", "It belongs behind the command."]),
+        (["jobs", "--json", "list"], ["No such option '--json'", "It belongs behind the command."]),
+        (["job", "list"], ["No such command 'job'", "Did you mean 'jobs'?"]),
+        (["jobs", "lst"], ["No such command 'lst'", "Did you mean", "'list'", "`qd jobs --help`"]),
+        (["jobs", "list", "--sate", "x"], ["--sate", "--state"]),
         (["submit", "k", "--args", "[1]"], ["must be a JSON object"]),
         (["submit", "k", "--args", "{"], ["--args is not JSON"]),
         (["submit", "k", "--args", '{"a": NaN}'], ["--args is not JSON", "NaN"]),
@@ -69,6 +87,7 @@ def test_both_names_of_the_program_are_installed():
         (["submit", "k", "--wait=soon"], ["--wait", "'soon' is not a duration"]),
         (["submit", "k", "--url", "ftp://x"], ["'ftp://x' is no URL of a service"]),
         (["submit", "k", "--url", "http://[::1"], ["is no URL"]),
+        (["workers", "--url", "localhost:8000"], ["did you mean http://localhost:8000?"]),
         (["jobs", "show", "x", "--api-key", "ключ-ключ-ключ-ключ"], ["API key"]),
         (["config", "show", "--config", "/does/not/exist.toml"], ["/does/not/exist.toml", "cannot be read"]),
         (["migrate", "status", "--database-url", "mysql://x"], ["database_url", "postgresql://"]),
@@ -112,6 +131,30 @@ def test_a_command_may_return_its_exit_code(monkeypatch):
 def test_the_exit_codes_are_those_of_the_contract():
     names = ("DONE", "JOB_FAILED", "WRONG_USAGE", "NO_SERVICE", "WRONG_SCHEMA", "LOOP_DIED", "INTERRUPTED")
     assert [getattr(exits, name) for name in names] == [0, 1, 2, 3, 4, 5, 130]
+
+
+def test_every_reading_command_prints_json_where_that_is_asked_for():
+    reading = ("jobs list", "jobs show", "jobs watch", "queues list", "workers", "kinds", "config show")
+    reading += ("migrate status", "migrate verify", "submit", "jobs cancel", "jobs retry", "queues set")
+    for path in reading:
+        command = commands
+        for name in path.split():
+            command = command.commands[name]
+        assert any("--json" in option.opts for option in command.params), path
+
+
+def test_every_client_command_takes_a_url_and_a_key():
+    def walk(command, path):
+        yield path, command
+        for name, below in getattr(command, "commands", {}).items():
+            yield from walk(below, f"{path} {name}")
+
+    clients = ("qd submit", "qd jobs ", "qd queues ", "qd workers", "qd kinds")
+    found = [(path, command) for path, command in walk(commands, "qd") if path.startswith(clients)]
+    assert len(found) == 12
+    for path, command in found:
+        options = {name for option in command.params for name in option.opts}
+        assert {"--url", "--api-key", "--json"} <= options, path
 
 
 def test_every_command_says_what_it_does():

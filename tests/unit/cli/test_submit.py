@@ -8,8 +8,10 @@ import click
 import pytest
 
 from quarterdeck.cli import exits
+from quarterdeck.cli.arguments import read_object, read_pairs
 from quarterdeck.cli.exits import CommandError
-from quarterdeck.cli.submit import _judged, _read_args, _read_pairs, submit
+from quarterdeck.cli.submit import submit
+from quarterdeck.cli.waiting import judge
 
 
 @pytest.mark.parametrize(
@@ -36,19 +38,35 @@ from quarterdeck.cli.submit import _judged, _read_args, _read_pairs, submit
     ],
 )
 def test_a_value_is_json_where_it_is_json_and_text_else(text, value):
-    found = _read_pairs([f"key={text}"])
+    found = read_pairs([f"key={text}"])
     assert found == {"key": value}
     assert type(found["key"]) is type(value)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1.10", 1.1), ('"1.10"', "1.10"), ("[]", []), ("null", None)])
+def test_a_value_after_a_colon_and_an_equals_sign_is_json(text, value):
+    assert read_pairs([f"key:={text}"]) == {"key": value}
+
+
+@pytest.mark.parametrize("text", ["plain", "", "[1,", "NaN", "01"])
+def test_a_value_that_has_to_be_json_is_refused_where_it_is_not(text):
+    with pytest.raises(click.UsageError, match="the value of 'key' is not JSON"):
+        read_pairs([f"key:={text}"])
+
+
+def test_the_same_name_in_both_forms_is_given_twice():
+    with pytest.raises(click.UsageError, match="'a' is given twice"):
+        read_pairs(["a=1", "a:=1"])
 
 
 def test_args_come_from_an_option_a_file_or_the_input(tmp_path, monkeypatch):
     file = tmp_path / "args.json"
     file.write_text('{"from": "file"}')
     monkeypatch.setattr("sys.stdin", io.StringIO('{"from": "input"}'))
-    assert _read_args('{"from": "option"}') == {"from": "option"}
-    assert _read_args(f"@{file}") == {"from": "file"}
-    assert _read_args("-") == {"from": "input"}
-    assert _read_args(None) == {}
+    assert read_object('{"from": "option"}', "--args") == {"from": "option"}
+    assert read_object(f"@{file}", "--args") == {"from": "file"}
+    assert read_object("-", "--args") == {"from": "input"}
+    assert read_object(None, "--args") == {}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +106,7 @@ def test_tags_may_be_given_several_times():
 
 def test_a_pair_without_a_name_is_refused():
     with pytest.raises(click.UsageError, match="'=1' is no key=value"):
-        _read_pairs(["=1"])
+        read_pairs(["=1"])
 
 
 def job(state, **fields):
@@ -96,7 +114,7 @@ def job(state, **fields):
 
 
 def test_a_completed_job_is_exit_code_0():
-    assert _judged(job("completed"), math.inf) == exits.DONE
+    assert judge(job("completed"), math.inf) == exits.DONE
 
 
 @pytest.mark.parametrize(
@@ -115,17 +133,17 @@ def test_a_completed_job_is_exit_code_0():
 )
 def test_a_job_that_did_not_complete_is_exit_code_1_and_says_why(ended, words):
     with pytest.raises(CommandError) as caught:
-        _judged(ended, math.inf)
+        judge(ended, math.inf)
     assert (caught.value.message, caught.value.exit_code) == (words, exits.JOB_FAILED)
 
 
 def test_a_job_that_has_not_ended_in_time_is_no_success():
     with pytest.raises(CommandError) as caught:
-        _judged(job("running"), 5.0)
+        judge(job("running"), 5.0)
     assert caught.value.message == "job some-id is running after 5 s: `qd jobs show some-id` tells how it goes on"
     assert caught.value.exit_code == exits.NO_SERVICE
 
 
 def test_arguments_that_no_text_can_hold_still_become_json():
-    document = {"args": _read_pairs(["name=\udcff"])}
+    document = {"args": read_pairs(["name=\udcff"])}
     assert json.loads(json.dumps(document)) == document
