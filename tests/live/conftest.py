@@ -63,13 +63,15 @@ class Service:
 
 @asynccontextmanager
 async def serving(database_url, deck, **settings):
-    """A service on a free port, behind the connections of `qd serve`."""
+    """A service on a free port, behind the connections of `qd serve`; over TLS with a file of key and certificate."""
+    certificate = settings.pop("certificate", None)
     settings = {"shutdown_grace": 0, **settings}
     runtime = Runtime(Settings(database_url=database_url, **settings), deck)
     app = create_app(runtime)
     listener = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    url = f"http{'s' if certificate else ''}://127.0.0.1:{listener.getsockname()[1]}"
     config = Config()
+    config.certfile = config.keyfile = certificate
     config.websocket_max_message_size = 256 * 1024
     config.accesslog = config.errorlog = None
     connections = Connections(app, config, listener)

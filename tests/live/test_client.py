@@ -3,6 +3,7 @@
 import asyncio
 import json
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,7 @@ from tests.support.waiting import eventually
 
 NO_JOB = uuid.UUID("0193b5c0-0000-7000-8000-000000000000")
 SECRET = "a-secret-of-some-length"
+CERTIFICATE = str(Path(__file__).parents[1] / "data/tls/localhost.pem")
 
 
 @pytest.fixture
@@ -173,6 +175,34 @@ async def test_a_key_is_needed_and_given(serve):
                 await client.get(job.id)
             with pytest.raises(Unauthenticated):
                 await anext(client.watch(job=job.id))
+
+
+@pytest.mark.parametrize("key", [f"{SECRET}\n", f" {SECRET}\t"])
+async def test_spaces_around_a_key_are_not_part_of_it(serve, key):
+    service = await serve(auth="required", api_keys=f"me:{SECRET}")
+    async with Client(service.url, key) as client:
+        assert (await client.submit("add", {"left": 1, "right": 2})).kind == "add"
+
+
+@pytest.mark.parametrize("key", ["two words of it", "s\u00e9cret-of-some-length", "a\nb"])
+def test_what_cannot_be_a_key_is_refused_without_being_shown(key):
+    with pytest.raises(ValueError, match="no key has") as caught:
+        Client("http://127.0.0.1:1", key)
+    assert key not in str(caught.value)
+
+
+async def test_a_certificate_is_believed_for_requests_and_for_the_live_channel_alike(serve, monkeypatch):
+    service = await serve(certificate=CERTIFICATE)
+    async with Client(service.url, patience=0) as client:
+        with pytest.raises(Unreachable, match="certificate"):
+            await client.submit("add", {"left": 1, "right": 2})
+        with pytest.raises(Unreachable, match="certificate"):
+            await anext(client.watch(all=True))
+    monkeypatch.setenv("SSL_CERT_FILE", CERTIFICATE)
+    async with Client(service.url) as client:
+        job = await client.submit("add", {"left": 1, "right": 2})
+        assert [event.event async for event in client.watch(job=job.id)][-1] == "job.completed"
+        assert await client.result(job.id) == 3
 
 
 async def test_the_same_submit_is_one_job_whatever_the_network_does(service, http):

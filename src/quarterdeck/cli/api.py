@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -15,6 +14,7 @@ import httpx
 from quarterdeck.cli import advice, exits
 from quarterdeck.cli.destination import Destination
 from quarterdeck.cli.exits import CommandError
+from quarterdeck.client.trust import trust
 from quarterdeck.domain.state import TERMINAL
 
 TIMEOUT = 10.0
@@ -59,7 +59,11 @@ class Api:
         try:
             # trust_env: a proxy or a .netrc of this machine is not meant for the service.
             self._client = httpx.Client(
-                base_url=service.url, headers=headers, timeout=TIMEOUT, trust_env=False, verify=_trust(service.url)
+                base_url=service.url,
+                headers=headers,
+                timeout=TIMEOUT,
+                trust_env=False,
+                verify=trust(httpx.URL(service.url)) or False,
             )
         except httpx.InvalidURL as error:
             raise _no_url(service, error) from None
@@ -207,12 +211,3 @@ def _path_of(job_id: str) -> str:
 
 def _no_url(service: Destination, error: BaseException) -> CommandError:
     return CommandError(f"{service.url!r} is no URL of a service: {exits.one_line(error)}", exits.WRONG_USAGE)
-
-
-def _trust(url: str) -> ssl.SSLContext | bool:
-    """Who is believed: those that come with httpx, and those of the machine or of SSL_CERT_FILE."""
-    if not url.startswith("https:"):
-        return False  # there is nothing to believe, and reading them all takes its time
-    context = httpx.create_ssl_context(trust_env=False)
-    context.load_default_certs()
-    return context

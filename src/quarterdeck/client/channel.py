@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -33,10 +34,18 @@ class Channel:
     """Serves subscriptions. There is a connection from the first one on, and as long as it lasts."""
 
     def __init__(
-        self, address: httpx.URL, headers: Mapping[str, str], *, timeout: float, patience: float, outlast: float
+        self,
+        address: httpx.URL,
+        headers: Mapping[str, str],
+        trusted: ssl.SSLContext | None,
+        *,
+        timeout: float,
+        patience: float,
+        outlast: float,
     ) -> None:
         self._address = address
         self._headers = headers
+        self._trusted = trusted
         self._timeout = timeout
         self._patience = patience
         self._outlast = outlast
@@ -104,7 +113,7 @@ class Channel:
             greeted: float | None = None
             lost: QuarterdeckClientError = Unreachable(f"the connection to {self._address} was lost")
             try:
-                async with opened(self._address, self._headers, self._timeout) as connection:
+                async with opened(self._address, self._headers, self._trusted, self._timeout) as connection:
                     greeted = loop.time()
                     await self._serve(connection)
                     pause = connection.reconnect_after

@@ -17,6 +17,7 @@ from quarterdeck.client.many import Many
 from quarterdeck.client.models import Event, Gap, Job, LogLine, Message, Output
 from quarterdeck.client.rest import Rest, address_of, headers_of
 from quarterdeck.client.subscriptions import FeedSubscription, JobSubscription, Subscription, TopicSubscription
+from quarterdeck.client.trust import trust
 from quarterdeck.client.watch import Watch
 
 Id = uuid.UUID | str
@@ -56,8 +57,9 @@ class Client:
     ) -> None:
         """Raises ValueError where `url` is no URL, or `api_key` no key."""
         address, headers = address_of(url), headers_of(api_key)
-        self._rest = Rest(address, headers, timeout=timeout, patience=patience)
-        self._channel = Channel(address, headers, timeout=timeout, patience=patience, outlast=outlast)
+        trusted = trust(address)
+        self._rest = Rest(address, headers, trusted, timeout=timeout, patience=patience)
+        self._channel = Channel(address, headers, trusted, timeout=timeout, patience=patience, outlast=outlast)
         self._many = Many()
         self._open = False
 

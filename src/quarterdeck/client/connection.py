@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -139,7 +140,9 @@ class Connection:
 
 
 @asynccontextmanager
-async def opened(address: httpx.URL, headers: Mapping[str, str], timeout: float) -> AsyncIterator[Connection]:
+async def opened(
+    address: httpx.URL, headers: Mapping[str, str], trusted: ssl.SSLContext | None, timeout: float
+) -> AsyncIterator[Connection]:
     """Opens a connection, and waits for the service's first frame.
 
     Raises Unreachable, and other QuarterdeckClientErrors where the service refuses.
@@ -149,6 +152,7 @@ async def opened(address: httpx.URL, headers: Mapping[str, str], timeout: float)
         socket = await connect(
             url,
             additional_headers=headers,
+            ssl=trusted,
             subprotocols=[SUBPROTOCOL],
             compression=None,  # the service has none
             proxy=None,  # a proxy of this machine is not meant for the service

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import ssl
 from typing import Any, TypeVar
 
 import httpx
@@ -51,10 +52,11 @@ def address_of(url: str) -> httpx.URL:
 
 
 def headers_of(api_key: str | None) -> dict[str, str]:
-    """The headers that say who asks. Raises ValueError for what cannot be a key."""
+    """The headers that say who asks, spaces around the key left out. Raises ValueError for what cannot be a key."""
+    api_key = (api_key or "").strip()
     if not api_key:
         return {}
-    if not api_key.isascii() or not api_key.isprintable():
+    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
         raise ValueError("the API key holds characters that no key has")
     return {"Authorization": f"Bearer {api_key}"}
 
@@ -62,7 +64,15 @@ def headers_of(api_key: str | None) -> dict[str, str]:
 class Rest:
     """Calls of one service. Every method raises QuarterdeckClientError."""
 
-    def __init__(self, address: httpx.URL, headers: dict[str, str], *, timeout: float, patience: float) -> None:
+    def __init__(
+        self,
+        address: httpx.URL,
+        headers: dict[str, str],
+        trusted: ssl.SSLContext | None,
+        *,
+        timeout: float,
+        patience: float,
+    ) -> None:
         self._address = address
         self._timeout = timeout
         self._patience = patience
@@ -75,6 +85,7 @@ class Rest:
             timeout=None,  # noqa: S113 - see above
             limits=limits,
             trust_env=False,
+            verify=trusted or False,
         )
 
     async def close(self) -> None:
