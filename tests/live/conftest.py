@@ -41,6 +41,12 @@ def deck(gate):
             await ctx.output({"step": step})
         return "done"
 
+    @deck.handler()
+    async def stroll(ctx: JobContext) -> None:
+        for step in range(6):
+            await asyncio.sleep(0.015)
+            await ctx.log(f"step {step}")
+
     return deck
 
 
@@ -71,6 +77,7 @@ async def serving(database_url, deck, **settings):
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http{'s' if certificate else ''}://127.0.0.1:{listener.getsockname()[1]}"
     config = Config()
+    config.websocket_ping_interval = 20
     config.certfile = config.keyfile = certificate
     config.websocket_max_message_size = 256 * 1024
     config.accesslog = config.errorlog = None

@@ -157,8 +157,8 @@ async def test_who_forgets_a_job_ends_its_subscriptions(peer, http):
     assert (gone["type"], gone["sub"], gone["problem"]["status"]) == ("error", "a", 404)
 
 
-JOBS, SUBSCRIPTIONS = 100, 20
-KINDS = [("add", {"left": 1, "right": 2}), ("nap", {}), ("fail", {}), ("report", {})]
+JOBS, AT_ONCE, SUBSCRIPTIONS = 100, 10, 20
+KINDS = [("add", {"left": 1, "right": 2}), ("nap", {}), ("fail", {}), ("report", {}), ("stroll", {})]
 
 
 class Crowd:
@@ -200,19 +200,25 @@ async def test_nothing_is_missed_whenever_one_subscribes(service, serve, http, s
         crowds = [Crowd(peer) for peer in peers]
         reading = [asyncio.create_task(crowd.read()) for crowd in crowds]
 
-        async def one_job():
-            await asyncio.sleep(draw.uniform(0, 3.0))
-            kind, args = draw.choice(KINDS)
-            job_id = (await http.post("/v1/jobs", json={"kind": kind, "args": args})).json()["id"]
-            follows = [
-                draw.choice(crowds).follow(job_id, wait=draw.uniform(0, 0.1), new=draw.random() < 0.5)
-                for _ in range(SUBSCRIPTIONS)
-            ]
-            found = await asyncio.gather(*follows)
-            return (await http.get(f"/v1/jobs/{job_id}")).json(), found
+        jobs = []
+        turns = asyncio.Semaphore(AT_ONCE)
 
-        async with asyncio.timeout(40):
-            jobs = await asyncio.gather(*(one_job() for _ in range(JOBS)))
+        async def one_job():
+            async with turns:
+                kind, args = draw.choice(KINDS)
+                submitted = await http.post("/v1/jobs", json={"kind": kind, "args": args})
+                assert submitted.status_code == 202, submitted.text
+                job_id = submitted.json()["id"]
+                follows = [
+                    draw.choice(crowds).follow(job_id, wait=draw.uniform(0, 0.1), new=draw.random() < 0.5)
+                    for _ in range(SUBSCRIPTIONS)
+                ]
+                found = await asyncio.gather(*follows)
+                jobs.append(((await http.get(f"/v1/jobs/{job_id}")).json(), found))
+
+        async with asyncio.timeout(50), asyncio.TaskGroup() as group:
+            for _ in range(JOBS):
+                group.create_task(one_job())
         for each in reading:
             each.cancel()
         await asyncio.gather(*reading, return_exceptions=True)

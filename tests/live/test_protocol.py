@@ -327,3 +327,10 @@ async def test_there_is_no_other_socket(service):
         async with connected(service.url + "/elsewhere"):
             pass
     assert refused.value.response.status_code == 404
+
+
+async def test_a_socket_that_is_over_leaves_no_connection_behind(service):
+    async with service.connected() as peer:
+        await peer.ask(op="publish", ref="1", topic="t", data=1)
+        assert service.connections.live == 1
+    await eventually(lambda: service.connections.live == 0)

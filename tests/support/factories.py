@@ -124,7 +124,13 @@ class Stores:
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["Stores"]:
         """The same stores inside one open transaction, which commits at the end: what they write stays locked."""
-        async with self.connection() as connection, connection.transaction():
+        async with self.connection() as connection, self.transaction_of(connection) as stores:
+            yield stores
+
+    @contextlib.asynccontextmanager
+    async def transaction_of(self, connection: asyncpg.Connection) -> AsyncIterator["Stores"]:
+        """The same on a connection that is there already."""
+        async with connection.transaction():
             yield Stores(_OneConnection(connection), self._connect)
 
     @contextlib.asynccontextmanager

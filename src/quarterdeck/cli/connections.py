@@ -55,6 +55,11 @@ class Connections:
             ssl_handshake_timeout=self._config.ssl_handshake_timeout if secure else None,
         )
 
+    @property
+    def live(self) -> int:
+        """How many there are."""
+        return len(self._live)
+
     def close_after_answers(self) -> None:
         """From now on no connection is kept; new ones are still let in."""
         self._closing.set()

@@ -2,10 +2,11 @@
 
 As it comes, Hypercorn goes on to collect a message that is too long after it has said so, compresses for whoever asks,
 drops a client that breaks the protocol without saying why, has no way to get rid of one that does not read, and keeps
-for ever the connection of one that sends on when the application has ended.
+the connection of one that is over until its next ping, or for ever where the client sends on.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class BoundedStream(WSStream):
 
     abort: Callable[[], None]
     deaf: bool
+    over: asyncio.Event
 
     @classmethod
     def take_over(cls, stream: WSStream, abort: Callable[[], None]) -> "BoundedStream":
@@ -39,6 +41,7 @@ class BoundedStream(WSStream):
             raise TypeError("a stream of another kind")
         stream.abort = abort
         stream.deaf = False
+        stream.over = asyncio.Event()
         stream.handshake.extensions = None  # no compression: a small frame may be inflated to anything
         return stream
 
@@ -51,6 +54,13 @@ class BoundedStream(WSStream):
         except LocalProtocolError:  # it is being closed
             return
         await self.send(Data(stream_id=self.stream_id, data=data))
+
+    async def _send_pings(self) -> None:
+        while not self.closed and not self.over.is_set():
+            await self._send_wsproto_event(Ping())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.config.websocket_ping_interval):
+                    await self.over.wait()
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
@@ -99,6 +109,7 @@ class BoundedSockets:
                 await self._app(scope, receive, send, sync_spawn, call_soon)
             finally:
                 bounded.deaf = True
+                bounded.over.set()
                 # Whoever still waits to hand over a message waits in vain.
                 queue = receive.__self__
                 while not queue.empty():

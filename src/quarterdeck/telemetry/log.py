@@ -39,6 +39,8 @@ _URL_PASSWORD = re.compile(rb"(://[^:/@\s\"]{0,128}:)[^@\s\"]{1,512}@")
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 # They write whole URLs and headers, keys included, at levels that are on in production or in a debugging session.
 _TOO_OPEN = ("httpx", "httpcore")
+# It tells of each attempt to connect while the database is away, which is no fault of the program's, with a traceback.
+_TOO_WORDY = ("asyncpg.pool",)
 
 _writer = LineWriter(lambda dropped: get_logger(__name__).warning("log.dropped", total=dropped))
 atexit.register(_writer.flush, FLUSH_SECONDS)
@@ -104,7 +106,9 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         event: Any = {"logger": record.name, "event": _message(record)}
-        if record.exc_info:
+        if record.exc_info and record.name in _TOO_WORDY:
+            event["error"] = " ".join(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}".split())
+        elif record.exc_info:
             event["exc_info"] = record.exc_info
         for processor in _chain:
             event = processor(None, record.levelname.lower(), event)

@@ -151,6 +151,16 @@ def test_an_exception_is_one_field(lines):
         assert "exc_info" not in line
 
 
+def test_a_database_that_is_away_is_told_of_in_one_line(lines):
+    try:
+        raise ConnectionRefusedError(111, "Connection\nrefused")
+    except OSError:
+        logging.getLogger("asyncpg.pool").warning("no luck", exc_info=True)
+    (line,) = lines()
+    assert line["error"] == "ConnectionRefusedError: [Errno 111] Connection refused"
+    assert "exception" not in line
+
+
 def test_local_variables_are_in_no_traceback(stream):
     def fail() -> None:
         password = "correct-horse"  # noqa: F841 (must not be seen)
