@@ -11,7 +11,15 @@ also takes all of Quart along, most of a second on a small machine, before `qd -
 
 from quarterdeck.config.settings import ConfigError, Settings
 from quarterdeck.config.sources import Loaded, SettingInfo, client_environment, load, settings_table
-from quarterdeck.config.values import QueueRule, is_loopback, mask_password, parse_bind, parse_queues, parse_servers
+from quarterdeck.config.values import (
+    QueueRule,
+    is_loopback,
+    mask_password,
+    parse_bind,
+    parse_queues,
+    parse_servers,
+    parse_targets,
+)
 
 __all__ = [
     "ConfigError",
@@ -26,5 +34,6 @@ __all__ = [
     "parse_bind",
     "parse_queues",
     "parse_servers",
+    "parse_targets",
     "settings_table",
 ]

@@ -17,6 +17,8 @@ QuarterdeckError
 │   └── JobCancelled
 ├── ResultError               what a handler returned is not JSON, or is too large
 ├── ArgsError                 arguments that do not fit the handler's signature
+├── Rejection                 raised by a handler: no further attempt can help
+├── RetryLater                raised by a handler: the next attempt is not to begin before some time is over
 └── Unavailable               the database cannot be reached just now
     └── Draining              this process is stopping
 """
@@ -147,6 +149,18 @@ class ArgsError(QuarterdeckError):
     def __init__(self, error: FieldError) -> None:
         super().__init__(f"{error.pointer}: {error.detail}")
         self.error = error
+
+
+class Rejection(QuarterdeckError):
+    """Raised by a handler where no further attempt can help: the job ends `rejected`, for the reason given in words."""
+
+
+class RetryLater(QuarterdeckError):
+    """Raised by a handler: the attempt failed, and the next one is to begin no sooner than `seconds` from now."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class Unavailable(QuarterdeckError):

@@ -22,11 +22,12 @@ class JobContext:
     """What a handler is told about the attempt it runs, passed as `ctx` where the signature asks for it.
 
     `job` is the job as in section 3 of the contract, `deadline` the moment the attempt times out (None: never),
-    `resources` what the application put there for its handlers. `progress`, `log` and `output` return as soon as what
-    they tell is taken, and wait where much of it is unwritten; outside of a service they only check it.
+    `fence` a number that grows with every run of the job (so that others can refuse what comes late from an earlier
+    one), `resources` what the application put there for its handlers. `progress`, `log` and `output` return as soon as
+    what they tell is taken, and wait where much of it is unwritten; outside of a service they only check it.
     """
 
-    __slots__ = ("_cancelled", "_publish", "_recording", "_submit", "deadline", "job", "resources")
+    __slots__ = ("_cancelled", "_publish", "_recording", "_submit", "deadline", "fence", "job", "resources")
 
     def __init__(
         self,
@@ -35,11 +36,13 @@ class JobContext:
         resources: Mapping[str, Any],
         submit: Callable[..., Awaitable[Any]],
         *,
+        fence: int = 1,
         recording: Recording | None = None,
         publish: Callable[..., Awaitable[Any]] | None = None,
     ) -> None:
         self.job = job
         self.deadline = deadline
+        self.fence = fence
         self.resources = resources
         self._submit = submit
         self._recording = recording
@@ -97,10 +100,17 @@ class JobContext:
 class Handler:
     """A registered handler: the function, and its arguments' type made from the signature."""
 
-    __slots__ = ("args_type", "defaults", "extra", "function", "kind", "wants_context")
+    __slots__ = ("_check", "args_type", "defaults", "extra", "function", "kind", "wants_context")
 
-    def __init__(self, kind: str, function: AsyncHandler, defaults: KindDefaults) -> None:
-        """Reads the signature of `function`.
+    def __init__(
+        self,
+        kind: str,
+        function: AsyncHandler,
+        defaults: KindDefaults,
+        *,
+        check: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        """Reads the signature of `function`. `check` raises ArgsError for what no type says.
 
         Raises TypeError where it is not an async function, or where its parameters cannot be filled by name from JSON.
         """
@@ -109,6 +119,7 @@ class Handler:
         self.kind = kind
         self.function = function
         self.defaults = defaults
+        self._check = check
         self.args_type, self.wants_context, self.extra = _read_signature(kind, function)
 
     def schema(self) -> dict[str, Any]:
@@ -134,7 +145,10 @@ class Handler:
             raise ArgsError(locate(error, "/args")) from None
         except RecursionError:
             raise ArgsError(FieldError("/args", "nested too deeply")) from None
-        return {name: getattr(bound, name) for name in self.args_type.__struct_fields__} | extra
+        kwargs = {name: getattr(bound, name) for name in self.args_type.__struct_fields__} | extra
+        if self._check is not None:
+            self._check(kwargs)
+        return kwargs
 
 
 def _read_signature(kind: str, function: AsyncHandler) -> tuple[type[msgspec.Struct], bool, bool]:

@@ -25,9 +25,13 @@ class Completed(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The handler raised; `error` is the JSON text of the record kept with the job."""
+    """The handler raised; `error` is the JSON text of the record kept with the job.
+
+    The next attempt begins in `not_before` seconds or later, whatever the retry policy says.
+    """
 
     error: str
+    not_before: float = 0.0
 
 
 class TimedOut(msgspec.Struct, frozen=True):
@@ -37,7 +41,7 @@ class TimedOut(msgspec.Struct, frozen=True):
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """No retry can help: the arguments do not fit the handler."""
+    """No retry can help: the arguments do not fit the handler, or it said so itself."""
 
     error: str
     detail: str
@@ -129,4 +133,7 @@ def decide(facts: AttemptFacts, outcome: Outcome, draw: float) -> Transition:  #
     timed_out = Reason.TIMEOUT if isinstance(outcome, TimedOut) else None
     if facts.attempt >= facts.max_attempts:
         return Transition.discard(timed_out or Reason.ATTEMPTS_EXHAUSTED, outcome.error)
-    return Transition.retry(facts.retry.delay(facts.attempt, draw), timed_out, outcome.error)
+    delay = facts.retry.delay(facts.attempt, draw)
+    if isinstance(outcome, Failed):
+        delay = max(delay, outcome.not_before)
+    return Transition.retry(delay, timed_out, outcome.error)

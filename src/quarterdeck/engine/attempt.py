@@ -13,10 +13,10 @@ from enum import Enum
 from typing import Any
 
 from quarterdeck.clock import rfc3339
-from quarterdeck.domain.errors import ResultError
+from quarterdeck.domain.errors import Rejection, ResultError, RetryLater
 from quarterdeck.domain.handler import Handler, JobContext
 from quarterdeck.domain.jsonvalue import encode_result
-from quarterdeck.domain.outcome import Cancel, Completed, Failed, Interrupted, Outcome, Snooze, TimedOut
+from quarterdeck.domain.outcome import Cancel, Completed, Failed, Interrupted, Outcome, Rejected, Snooze, TimedOut
 from quarterdeck.engine.recording import Recording
 from quarterdeck.store.attempts import ClaimedJob
 
@@ -125,14 +125,7 @@ class Attempt:
         except asyncio.CancelledError as error:
             outcome = self._stopped() or Failed(self._record(error))
         except BaseException as error:  # noqa: BLE001 - the handler boundary: SystemExit included, nothing may escape
-            record = self._record(error)
-            match self._stop:
-                case Stop.TIMEOUT:
-                    outcome = TimedOut(record)
-                case Stop.SHUTDOWN | Stop.LEASE_LOST:
-                    outcome = Interrupted()
-                case _:
-                    outcome = Failed(record)
+            outcome = self._raised(error)
         self._end(outcome)
 
     def _read(self, value: object) -> Outcome:
@@ -144,6 +137,20 @@ class Attempt:
             case Cancel(why):
                 return Cancel(_storable(str(why)[:MAX_MESSAGE]))
         return Completed(encode_result(value))
+
+    def _raised(self, error: BaseException) -> Outcome:
+        record = self._record(error)
+        match self._stop:
+            case Stop.TIMEOUT:
+                return TimedOut(record)
+            case Stop.SHUTDOWN | Stop.LEASE_LOST:
+                return Interrupted()
+        match error:
+            case Rejection():
+                return Rejected(record, _storable(str(error)[:MAX_MESSAGE]))
+            case RetryLater(seconds=seconds) if seconds > 0:
+                return Failed(record, not_before=min(seconds, MAX_SNOOZE))
+        return Failed(record)
 
     def _stopped(self) -> Outcome | None:
         match self._stop:

@@ -189,7 +189,13 @@ class Executor:
             recording = self._recorder.open(job, document.seq)
             submit = self._submit_child(job)
             context = JobContext(
-                document, deadline, self._resources, submit, recording=recording, publish=self._publish
+                document,
+                deadline,
+                self._resources,
+                submit,
+                fence=job.fence,
+                recording=recording,
+                publish=self._publish,
             )
             kwargs["ctx"] = context
         attempt = Attempt(

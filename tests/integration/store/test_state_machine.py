@@ -32,6 +32,7 @@ ENDS = {
     "snooze": Transition.snooze(3600.0),
     "give back": Transition.interrupt(),
     "discard": Transition.discard(Reason.ATTEMPTS_EXHAUSTED, error_record()),
+    "reject": Transition.discard(Reason.REJECTED, error_record(), "no use"),
 }
 
 

@@ -109,7 +109,9 @@ def test_a_service_that_answers_otherwise_completes_nothing(answer, completed, a
     assert completed("qd submit ") == []
 
 
-@pytest.mark.parametrize("url", [f"http://127.0.0.1:{free_port()}", "nonsense", "http://x@y"])
+@pytest.mark.parametrize(
+    "url", [f"http://127.0.0.1:{free_port()}", "nonsense", "http://x@y"], ids=["nobody", "no URL", "a name"]
+)
 def test_no_service_completes_nothing(url, completed, monkeypatch):
     monkeypatch.setenv("QUARTERDECK_URL", url)
     assert completed("qd submit ") == []

@@ -1,6 +1,9 @@
 import itertools
 
+import hypothesis.strategies as st
+import msgspec
 import pytest
+from hypothesis import given
 
 from quarterdeck.domain.outcome import (
     AttemptFacts,
@@ -22,6 +25,7 @@ ERROR = '{"type":"ValueError"}'
 OUTCOMES: dict[str, Outcome] = {
     "completed": Completed("1"),
     "failed": Failed(ERROR),
+    "failed, and asked to wait": Failed(ERROR, not_before=60.0),
     "timed out": TimedOut(ERROR),
     "rejected": Rejected(ERROR, "x is missing"),
     "interrupted": Interrupted(),
@@ -40,6 +44,7 @@ INTERRUPTED = Transition(State.AVAILABLE, "interrupted", reason=Reason.INTERRUPT
 SNOOZED = Transition(State.SCHEDULED, "snoozed", reason=Reason.SNOOZED, delay=30.0, refund=True)
 RETRIED = Transition(State.RETRYABLE, "retryable", delay=7.0, error=ERROR)
 RETRIED_AFTER_TIMEOUT = Transition(State.RETRYABLE, "retryable", reason=Reason.TIMEOUT, delay=7.0, error=ERROR)
+RETRIED_LATER = Transition(State.RETRYABLE, "retryable", delay=60.0, error=ERROR)
 EXHAUSTED = Transition(State.DISCARDED, "discarded", reason=Reason.ATTEMPTS_EXHAUSTED, error=ERROR)
 TIMED_OUT = Transition(State.DISCARDED, "discarded", reason=Reason.TIMEOUT, error=ERROR)
 
@@ -52,6 +57,7 @@ def gave_up(detail: str | None, *, asked: bool) -> Transition:
 TABLE = {
     "completed": (COMPLETED, COMPLETED, COMPLETED, COMPLETED),
     "failed": (RETRIED, EXHAUSTED, CANCELLED_WITH_ERROR, CANCELLED_WITH_ERROR),
+    "failed, and asked to wait": (RETRIED_LATER, EXHAUSTED, CANCELLED_WITH_ERROR, CANCELLED_WITH_ERROR),
     "timed out": (RETRIED_AFTER_TIMEOUT, TIMED_OUT, CANCELLED_WITH_ERROR, CANCELLED_WITH_ERROR),
     "rejected": (REJECTED, REJECTED, CANCELLED_WITH_ERROR, CANCELLED_WITH_ERROR),
     "interrupted": (INTERRUPTED, INTERRUPTED, CANCELLED, CANCELLED),
@@ -99,3 +105,28 @@ def test_the_delay_comes_from_the_policy_the_attempt_and_the_draw():
     retry = RetryPolicy("linear", base=10.0, jitter=True)
     transition = decide(AttemptFacts(2, 3, retry), Failed(ERROR), draw=0.25)
     assert transition.delay == 5.0
+
+
+@pytest.mark.parametrize(("not_before", "delay"), [(0.0, 7.0), (6.9, 7.0), (7.1, 7.1), (90_000.0, 90_000.0)])
+def test_what_was_asked_for_is_the_least_delay(not_before, delay):
+    assert decide(facts(LEFT), Failed(ERROR, not_before), draw=0.5).delay == delay
+
+
+@given(
+    attempt=st.integers(1, 50),
+    draw=st.floats(0, 1, exclude_max=True),
+    not_before=st.floats(0, 86_400),
+    retry=st.builds(
+        RetryPolicy,
+        backoff=st.sampled_from(["exponential", "linear", "fixed"]) | st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)),
+        base=st.floats(0, 1e6),
+        cap=st.floats(0, 1e6),
+        jitter=st.none() | st.booleans(),
+    ),
+)
+def test_a_failed_attempt_waits_as_the_policy_says_or_as_it_was_asked_whichever_is_longer(
+    attempt, draw, not_before, retry
+):
+    plain = decide(AttemptFacts(attempt, 51, retry), Failed(ERROR), draw)
+    asked = decide(AttemptFacts(attempt, 51, retry), Failed(ERROR, not_before), draw)
+    assert asked == msgspec.structs.replace(plain, delay=max(plain.delay, not_before))
