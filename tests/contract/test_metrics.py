@@ -71,7 +71,7 @@ async def test_jobs_are_counted_by_what_became_of_them(client):
         assert page("job_run_seconds_count", kind=kind) == 1
     assert page("job_wait_seconds_count", queue="sums") == page("job_total_seconds_count", queue="sums") == 1
     assert 0 < page("job_total_seconds_sum", queue="sums") < 10
-    for statement in ("insert_jobs", "finish_jobs", "get_jobs"):
+    for statement in ("insert_jobs", "finish_jobs", "look_up_jobs"):
         assert page("statement_rows_sum", statement=statement) >= 3
         assert page("statement_seconds_count", statement=statement) == page("statement_rows_count", statement=statement)
 

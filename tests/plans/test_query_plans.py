@@ -285,6 +285,18 @@ async def test_looking_jobs_up_reads_their_own_rows_only(session, statement, lis
     assert_touched(touched, rows=5 * GROUP, buffers=10 * GROUP)
 
 
+async def test_looking_jobs_up_without_large_results_reads_their_own_rows_only(session):
+    ids = await session.running()
+    touched = await session.explain("look_up_jobs", ids, 8192, min(ids), max(ids))
+    assert_touched(touched, rows=5 * GROUP, buffers=10 * GROUP)
+
+
+async def test_reading_results_reads_their_own_rows_only(session):
+    ids = await session.running()
+    touched = await session.explain("get_results", ids, min(ids), max(ids))
+    assert_touched(touched, rows=5 * GROUP, buffers=10 * GROUP)
+
+
 async def test_looking_for_what_was_recorded_reads_their_own_rows_only(session):
     touched = await session.explain("recorded_events", await session.running(), ONES)
     assert_touched(touched, rows=5 * GROUP, buffers=10 * GROUP)

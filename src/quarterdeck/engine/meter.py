@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Protocol
 
+from quarterdeck.store.cache import Place, ReadOutcome, WriteOutcome
+
 How = Literal["handed_off", "stored", "duplicate"]
 Move = Literal["promoted", "expired", "rescued", "reconciled"]
 
@@ -26,6 +28,12 @@ class Meter(Protocol):
 
     def statement(self, name: str, seconds: float, rows: int) -> None:
         """A grouped statement was committed."""
+
+    def cache_read(self, place: Place, outcome: ReadOutcome) -> None:
+        """A result was looked for in the cache."""
+
+    def cache_written(self, place: Place, outcome: WriteOutcome) -> None:
+        """A result was offered to the cache."""
 
     def end_refused(self) -> None:
         """An end came too late."""

@@ -3,71 +3,69 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
+from collections.abc import Mapping
+
+import msgspec
 
 from quarterdeck.domain.errors import JobNotFound, Unavailable
 from quarterdeck.domain.job import Job
 from quarterdeck.engine.absence import Absence
 from quarterdeck.engine.calls import CALL_TIMEOUT
+from quarterdeck.engine.grouped import Grouped
 from quarterdeck.engine.meter import Meter
-from quarterdeck.store import pool
-from quarterdeck.store.jobs import JobStore
+from quarterdeck.engine.results import LARGE_FROM, Results
+from quarterdeck.store.cache import Cache
+from quarterdeck.store.jobs import JobStore, LookedUp
 
 MAX_GROUP = 500
-
-_Request = tuple[uuid.UUID, asyncio.Future[Job | None]]
+TRIES = 5
+"""How often a job that changes between a look at it and one for its result is looked at again."""
 
 
 class Reader:
-    """Answers look-ups by id. Who asks alone waits for nobody; a thousand waiters woken at once cost a few statements.
+    """Answers look-ups by id, in groups. Large results come from elsewhere, for the very version that was looked up."""
 
-    Each group is read after its callers asked, so that everybody sees at least what was committed by then.
-    """
-
-    def __init__(self, jobs: JobStore, absence: Absence, meter: Meter) -> None:
+    def __init__(
+        self, jobs: JobStore, cache: Cache, absence: Absence, meter: Meter, *, largest: int = LARGE_FROM
+    ) -> None:
+        """Results of more than `largest` bytes, as they are stored, are not read with their jobs."""
         self._jobs = jobs
         self._absence = absence
-        self._meter = meter
-        self._asked: asyncio.Queue[_Request] = asyncio.Queue()
+        self._largest = largest
+        self._results = Results(jobs, cache, meter)
+        self._rows: Grouped[uuid.UUID, LookedUp] = Grouped("look_up_jobs", self._read, most=MAX_GROUP, meter=meter)
 
     async def get(self, job_id: uuid.UUID, tenant: str) -> Job:
         """The tenant's job of that id. Raises JobNotFound, Unavailable."""
-        answer: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
-        self._asked.put_nowait((job_id, answer))
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
-                job = await answer
+                job = await self._get(job_id, tenant)
         except TimeoutError:
             raise Unavailable("the database did not answer in time") from None
         if job is None:
             raise await self._absence.error(job_id)
-        if job.tenant != tenant:
-            raise JobNotFound(f"there is no job {job_id}")
         return job
 
-    async def run(self) -> None:
-        """The loop."""
-        while True:
-            group = [await self._asked.get()]
-            while len(group) < MAX_GROUP and not self._asked.empty():
-                group.append(self._asked.get_nowait())
-            if waiting := [(job_id, answer) for job_id, answer in group if not answer.done()]:
-                await self._read(waiting)
+    async def _get(self, job_id: uuid.UUID, tenant: str) -> Job | None:
+        for _ in range(TRIES):
+            found = await self._rows.get(job_id)
+            if found is None:
+                return None
+            if found.job.tenant != tenant:
+                raise JobNotFound(f"there is no job {job_id}")
+            if not found.left_out:
+                return found.job
+            result = await self._results.of(found.version)
+            if result is not None:
+                return msgspec.structs.replace(found.job, result=result)
+        raise Unavailable("the job changes too fast to be read; try again")
 
-    async def _read(self, group: list[_Request]) -> None:
-        began = time.monotonic()
-        try:
-            found = await self._jobs.get_jobs(list({job_id for job_id, _ in group}))
-        except Exception as error:
-            self._meter.database_failed(pool.error_class(error))
-            if not pool.is_temporary(error):
-                raise
-            for _, answer in group:
-                if not answer.done():
-                    answer.set_exception(Unavailable("the database cannot be reached"))
-            return
-        self._meter.statement("get_jobs", time.monotonic() - began, len(found))
-        for job_id, answer in group:
-            if not answer.done():
-                answer.set_result(found.get(job_id))
+    async def run(self) -> None:
+        """The loops: rows do not wait behind results, of which each may have a mebibyte."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._rows.run(), name="quarterdeck-reader-rows")
+            both.create_task(self._results.run(), name="quarterdeck-reader-results")
+
+    async def _read(self, ids: list[uuid.UUID]) -> Mapping[uuid.UUID, LookedUp]:
+        return await self._jobs.look_up_jobs(ids, self._largest)

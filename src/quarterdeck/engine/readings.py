@@ -10,6 +10,7 @@ from quarterdeck.engine.executor import Executor
 from quarterdeck.engine.lease import Lease
 from quarterdeck.engine.submitter import Submitter
 from quarterdeck.store import pool
+from quarterdeck.store.cache import Cache
 from quarterdeck.store.depths import DepthStore, QueueDepth
 
 
@@ -25,6 +26,7 @@ class Readings:
         submitter: Submitter,
         completer: Completer,
         lease: Lease,
+        cache: Cache,
         pools: Mapping[str, pool.Pool],
     ) -> None:
         self._store = store
@@ -33,9 +35,10 @@ class Readings:
         self._submitter = submitter
         self._completer = completer
         self._lease = lease
+        self._cache = cache
         self._pools = pools
 
-    def gauges(self) -> dict[str, dict[tuple[str, ...], float]]:
+    def gauges(self) -> dict[str, Mapping[tuple[str, ...], float]]:
         """Values by labels, by the names of the metrics. Reads counters, and waits for nothing."""
         single: dict[str, float] = {
             "slots": self._executor.slots,
@@ -54,7 +57,7 @@ class Readings:
             idle = each.get_idle_size()
             connections[name, "idle"] = idle
             connections[name, "in_use"] = each.get_size() - idle
-        return gauges
+        return {**gauges, **self._cache.gauges()}
 
     async def depths(self) -> list[QueueDepth]:
         """How many jobs each queue holds. Raises Unavailable."""

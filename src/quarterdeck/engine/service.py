@@ -53,6 +53,7 @@ from quarterdeck.engine.tick import Tick
 from quarterdeck.engine.waiters import Waiters
 from quarterdeck.store import pool
 from quarterdeck.store.attempts import AttemptStore, Written
+from quarterdeck.store.cache import Cache
 from quarterdeck.store.depths import DepthStore
 from quarterdeck.store.fleet import FleetStore
 from quarterdeck.store.job_edits import JobEditStore
@@ -88,6 +89,7 @@ class Engine:
         work: pool.Pool,
         dsn: str,
         bus: Bus | None,
+        cache: Cache,
         resources: Mapping[str, Any],
         version: str,
         meter: Meter,
@@ -128,7 +130,7 @@ class Engine:
             worker=self._lease.worker,
             meter=meter,
         )
-        self._reader = Reader(store, Absence(self._upkeep, self._calls), meter)
+        self._reader = Reader(store, cache, Absence(self._upkeep, self._calls), meter)
         self._pruner = Pruner(store, meter)
         self._completer = Completer(
             self._attempts, self._upkeep, self._holdings, self._on_written, clock=self.clock, meter=meter
@@ -240,6 +242,7 @@ class Engine:
             submitter=self._submitter,
             completer=self._completer,
             lease=self._lease,
+            cache=cache,
             pools={"api": api, "engine": work},
         )
 

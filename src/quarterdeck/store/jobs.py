@@ -12,6 +12,7 @@ import msgspec
 from quarterdeck.domain.errors import Unavailable
 from quarterdeck.domain.job import IdempotencyKey, Job, NewJob
 from quarterdeck.domain.state import State
+from quarterdeck.store.cache import Version
 from quarterdeck.store.pool import ACQUIRE_TIMEOUT, fetch
 from quarterdeck.store.queries import SQL
 from quarterdeck.store.rows import job_of, raw
@@ -50,6 +51,20 @@ class JobVersion(msgspec.Struct, frozen=True):
     generation: int
     seq: int
     ended: bool
+
+
+class LookedUp(msgspec.Struct, frozen=True):
+    """A job as it was found; `left_out` says that it has a result, which was not read with it."""
+
+    job: Job
+    left_out: bool
+
+    @property
+    def version(self) -> Version:
+        """What the result of this ended job is known by."""
+        job = self.job
+        assert job.finalized_at is not None, "it has not ended"  # noqa: S101 - there is no result to ask for
+        return Version(job.tenant, job.id, job.generation, job.seq, job.finalized_at)
 
 
 class CancelAnswer(msgspec.Struct, frozen=True):
@@ -156,6 +171,24 @@ class JobStore:
         """Those of the jobs that exist, of whichever tenant."""
         rows = await fetch(self._pool, "get_jobs", ids)
         return {row["id"]: job_of(row) for row in rows}
+
+    async def look_up_jobs(self, ids: Sequence[uuid.UUID], largest: int) -> dict[uuid.UUID, LookedUp]:
+        """The same for one id or more, but for results that take more than `largest` bytes where they are stored."""
+        found = {}
+        for row in await fetch(self._pool, "look_up_jobs", ids, largest, min(ids), max(ids)):
+            values = dict(row)
+            left_out = values.pop("left_out")
+            found[values["id"]] = LookedUp(job_of(values), left_out)
+        return found
+
+    async def get_results(self, ids: Sequence[uuid.UUID]) -> dict[Version, bytes]:
+        """The results of those of the jobs, one or more, that have ended: JSON text."""
+        found = {}
+        for row in await fetch(self._pool, "get_results", ids, min(ids), max(ids)):
+            values = dict(row)
+            result = values.pop("result")
+            found[Version(**values)] = b"null" if result is None else result.encode()
+        return found
 
     async def job_versions(self, ids: Sequence[uuid.UUID], watched: Sequence[uuid.UUID]) -> list[JobVersion]:
         """Versions of those of the jobs that have ended, and of those `watched` that have not."""

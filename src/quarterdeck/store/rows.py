@@ -1,5 +1,6 @@
 """Database rows as domain objects."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -14,7 +15,7 @@ def raw(text: str | None) -> msgspec.Raw | None:
     return None if text is None or text == "null" else msgspec.Raw(text.encode())
 
 
-def job_of(row: asyncpg.Record) -> Job:
+def job_of(row: asyncpg.Record | Mapping[str, Any]) -> Job:
     """A row of `job` or `job_history`, with or without `finalized_at` and `result`."""
     values: dict[str, Any] = dict(row)
     values.pop("fence", None)

@@ -60,6 +60,11 @@ CATALOGUE = (
     _histogram("statement_rows", ("statement",), GROUPS, "Jobs in one grouped statement"),
     _counter("database_errors_total", ("class",), "Failed statements by class of SQLSTATE, or by what else failed"),
     _gauge("pool_connections", ("pool", "state"), "Connections of this process to the database: in_use or idle"),
+    # The cache of results
+    _counter("cache_reads_total", ("cache", "outcome"), "Results looked for: hit, miss, poisoned, error, open or busy"),
+    _counter("cache_writes_total", ("cache", "outcome"), "Results offered: stored, refused, error, open or busy"),
+    _gauge("cache_bytes", (), "What the cache inside the process holds"),
+    _gauge("cache_server_left_alone", ("server",), "1 while a memcached server that failed is left alone, else 0"),
     # HTTP
     _histogram(
         "http_request_seconds",

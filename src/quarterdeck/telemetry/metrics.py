@@ -96,6 +96,14 @@ class Metrics:
         timed[0].observe(seconds)
         timed[1].observe(rows)
 
+    def cache_read(self, place: str, outcome: str) -> None:
+        """A result was looked for in a cache; `place` and `outcome` are of a few words."""
+        self._count("cache_reads_total", place, outcome)
+
+    def cache_written(self, place: str, outcome: str) -> None:
+        """A result was offered to a cache; `place` and `outcome` are of a few words."""
+        self._count("cache_writes_total", place, outcome)
+
     def end_refused(self) -> None:
         """An end came too late."""
         self._count("ends_refused_total")

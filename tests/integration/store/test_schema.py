@@ -9,6 +9,7 @@ from quarterdeck.domain.state import TERMINAL, State
 from quarterdeck.store.queries import SQL
 from tests.support.factories import ended, new_id, new_job, open_stores
 
+ENDED = ", null::timestamptz as finalized_at"
 UNFINISHED = set(State) - TERMINAL
 
 
@@ -48,7 +49,7 @@ async def test_every_column_moves_to_the_history(stores, name):
     assert sorted(moved) == sorted(await columns(stores, "job_history"))
 
 
-@pytest.mark.parametrize(("name", "after"), [("claim_jobs", None), ("get_jobs", ", null::timestamptz as finalized_at")])
+@pytest.mark.parametrize(("name", "after"), [("claim_jobs", None), ("get_jobs", ENDED), ("look_up_jobs", ENDED)])
 async def test_what_is_read_of_a_job_is_all_that_the_outside_sees_of_it(stores, name, after):
     text = SQL[name] + "\n-- end"
     before = "returning " if name == "claim_jobs" else "select "
