@@ -2,7 +2,7 @@
 
 Run it from the directory whose files it may read, in two terminals:
 
-    qd serve examples.quickstart:deck
+    qd serve examples.quickstart.app:deck
 
     qd submit word_count path=README.md --wait
     curl -H 'Content-Type: application/json' -H 'Prefer: wait=5' http://127.0.0.1:8000/v1/jobs \

@@ -1,11 +1,21 @@
 """The example that newcomers read first does what it says."""
 
+import asyncio
 import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from examples.quickstart import checksum, deck, word_count
+from examples.quickstart.app import checksum, deck, word_count
 from quarterdeck import Cancel, JobContext
+from tests.support.processes import REPOSITORY, service_environment
+
+BIN = Path(sys.executable).parent
 
 
 @pytest.fixture
@@ -60,3 +70,32 @@ def test_only_what_the_signature_says_may_be_asked_for():
     assert sorted(schemas) == ["checksum", "word_count"]
     assert schemas["word_count"]["required"] == ["path"]
     assert schemas["checksum"]["properties"]["algorithm"]["enum"] == ["blake2b", "md5", "sha256", "sha512"]
+
+
+async def test_what_its_page_has_typed_does_what_it_says(serve):
+    page = (REPOSITORY / "examples" / "quickstart" / "README.md").read_text()
+    typed = re.findall(r"^(qd submit .+|curl .+\\\n.+)$", page, re.MULTILINE)
+    assert len(typed) == 3
+    (refused,) = re.findall(r"`(qd submit .+?)`", page)
+    async with serve("examples.quickstart.app:deck") as service:
+        settings = {"QUARTERDECK_URL": service.url, "NO_PROXY": "127.0.0.1"}
+        environment = service_environment({**settings, "PATH": f"{BIN}:{os.environ['PATH']}"})
+
+        async def type_in(command):
+            command = command.replace("http://127.0.0.1:8000", service.url)
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            shell = await asyncio.create_subprocess_exec(
+                "bash", "-c", command, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, **pipes
+            )
+            output, errors = await shell.communicate()
+            return shell.returncode, output.decode(), errors.decode()
+
+        answers = await asyncio.gather(*(type_in(command) for command in (*typed, refused)))
+    counted, checked, posted, no = answers
+    content = (REPOSITORY / "README.md").read_bytes()
+    assert (counted[0], checked[0], posted[0]) == (0, 0, 0), answers
+    assert json.loads(counted[1])["words"] == len(content.split())
+    assert json.loads(checked[1])["digest"] == hashlib.md5(content).hexdigest()
+    assert json.loads(posted[1])["result"]["digest"] == hashlib.sha256(content).hexdigest()
+    assert no[0] != 0
+    assert "algorithm" in no[2]
