@@ -10,16 +10,18 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from quarterdeck.config import ConfigError, Settings
+from quarterdeck.config import ConfigError, Settings, parse_targets
 from quarterdeck.deck import Quarterdeck
 from quarterdeck.domain.errors import Unavailable
 from quarterdeck.engine.bus import Bus
 from quarterdeck.engine.exposition import Exposition
 from quarterdeck.engine.registry import Registry
+from quarterdeck.engine.resources import ResourceFailure, Resources
 from quarterdeck.engine.service import Engine
 from quarterdeck.engine.tasks import Backoff
-from quarterdeck.handlers import built_in
+from quarterdeck.handlers import Outbound, built_in
 from quarterdeck.store import pool
+from quarterdeck.store.cache import Cache, open_cache
 from quarterdeck.store.embedded import EmbeddedPostgres
 from quarterdeck.store.migrator import Migrator
 from quarterdeck.store.postgres_bus import PostgresBus
@@ -72,10 +74,14 @@ class Runtime:
         self.metrics = Metrics(__version__)
         self._exposition = Exposition(self.metrics)
         self._deck = deck or Quarterdeck()
-        self._registry = Registry([*built_in(), *self._deck.handlers])
+        self._outbound = Outbound(parse_targets(settings.allow_private_targets), max_connections=settings.concurrency)
+        self._registry = Registry([*built_in(self._outbound), *self._deck.handlers])
+        makers = self._deck.resource_makers if settings.role != "web" else {}
+        self._resources = Resources(self._deck.resources, makers)
         self._engine: Engine | None = None
         self._embedded: EmbeddedPostgres | None = None
         self._pools: list[pool.Pool] = []
+        self._cache: Cache | None = None
         self._boot: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._draining = False
@@ -99,10 +105,13 @@ class Runtime:
     async def start(self) -> None:
         """Starts the embedded database where that is asked for, migrates, and starts the engine.
 
+        What the deck's handlers share is opened before the engine starts.
+
         Raises EmbeddedError, MigrationError (a database ahead, behind or drifted), ConfigError.
         """
         dsn = await self._start_database()
         try:
+            await self._open_resources()
             await self._start_engine(dsn)
         except Exception as error:
             if not pool.is_passing(error):
@@ -123,7 +132,7 @@ class Runtime:
             self._engine.hurry()
 
     async def stop(self, grace: float | None = None) -> None:
-        """Stops in order: the engine (see Engine.stop), the pools, the embedded database. Idempotent."""
+        """Stops in order: the engine (see Engine.stop), resources, pools, the embedded database. Idempotent."""
         self._draining = True
         for task in (self._boot, self._watch):
             if task is not None:
@@ -134,6 +143,8 @@ class Runtime:
                 self._deck.attach(None)
                 await self._engine.stop(self.settings.shutdown_grace if grace is None else grace)
         finally:
+            await self._outbound.close()
+            await self._resources.close()
             await self._close_pools()
             if self._embedded is not None:
                 embedded, self._embedded = self._embedded, None
@@ -146,15 +157,24 @@ class Runtime:
         await self._embedded.start()
         return self._embedded.dsn()
 
+    async def _open_resources(self) -> None:
+        try:
+            await self._resources.open()
+        except ResourceFailure as failure:
+            raise ConfigError(str(failure)) from failure.__cause__
+
     async def _start_engine(self, dsn: str) -> None:
         await Migrator(dsn).prepare(apply=self.settings.migrate)
+        api = await self._open_pool(dsn, pool.API, API_CONNECTIONS)
+        self._cache = await open_cache(self.settings.memcached, api, self.metrics)
         engine = Engine(
             self.settings,
             self._registry,
-            api=await self._open_pool(dsn, pool.API, API_CONNECTIONS),
+            api=api,
             work=await self._open_pool(dsn, "engine", WORK_CONNECTIONS),
             dsn=dsn,
             bus=_bus(self.settings.bus, dsn),
+            cache=self._cache,
             resources=self._deck.resources,
             version=__version__,
             meter=self.metrics,
@@ -198,6 +218,9 @@ class Runtime:
         self.failed.set()
 
     async def _close_pools(self) -> None:
+        if self._cache is not None:
+            await self._cache.close()
+            self._cache = None
         for opened in self._pools:
             await pool.close_pool(opened)
         self._pools.clear()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from quarterdeck.domain.errors import Unavailable
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from quarterdeck.engine.service import Engine
 
 
+ResourceMaker = Callable[[], AbstractAsyncContextManager[Any]]
+"""Makes a resource: it is entered when the service starts, and left when it has stopped."""
+
+
 class Quarterdeck:
     """An application's handlers. Making one does no I/O: `qd serve module:deck` runs it.
 
@@ -26,6 +32,7 @@ class Quarterdeck:
     def __init__(self) -> None:
         self.resources: dict[str, Any] = {}
         self._handlers: dict[str, Handler] = {}
+        self._makers: dict[str, ResourceMaker] = {}
         self._engine: Engine | None = None
 
     def handler(
@@ -70,10 +77,43 @@ class Quarterdeck:
 
         return register
 
+    def resource(
+        self, name: str | None = None
+    ) -> Callable[[Callable[[], AsyncIterator[Any] | AbstractAsyncContextManager[Any]]], ResourceMaker]:
+        """Registers what makes the resource `name` (default: the function's name), found as `ctx.resources[name]`.
+
+        An async generator function that yields it once, or a function that returns an async context manager. Each
+        process that runs jobs opens its resources in the order of their registration before its first job, and closes
+        them in the opposite order after its last one. What is in `resources` already under that name stays, and nothing
+        is opened. Raises ValueError for a name that is taken, TypeError for a coroutine function.
+        """
+
+        def register(make: Callable[[], Any]) -> ResourceMaker:
+            chosen = name or make.__name__
+            if inspect.iscoroutinefunction(make):
+                raise TypeError(f"resource {chosen!r}: `yield` it instead of returning it, so that it can be closed")
+            if chosen in self._makers:
+                raise ValueError(f"two resources of the name {chosen!r}")
+            maker: ResourceMaker = asynccontextmanager(make) if inspect.isasyncgenfunction(make) else make
+            self._makers[chosen] = maker
+            return maker
+
+        return register
+
+    @property
+    def resource_makers(self) -> Mapping[str, ResourceMaker]:
+        """What makes the resources that live as long as the service, by their names."""
+        return self._makers
+
     @property
     def handlers(self) -> list[Handler]:
         """The registered handlers."""
         return list(self._handlers.values())
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine that runs it in this process, if one does."""
+        return self._engine
 
     async def submit(self, kind: str, args: Mapping[str, Any] | None = None, **options: Any) -> JobHandle:
         """Submits a job by the name of its kind; `options` as in REST: queue, priority, delay, run_at, ttl, ...
@@ -123,6 +163,11 @@ class HandlerFunction:
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.__wrapped__ = function
+
+    @property
+    def deck(self) -> Quarterdeck:
+        """The deck that it is registered with."""
+        return self._deck
 
     def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """Calls the function itself, as in a test."""

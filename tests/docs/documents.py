@@ -9,9 +9,11 @@ REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
 REFERENCE = DOCS / "reference"
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md"), *REPOSITORY.glob("migrations/*.md")])
+EXAMPLES = sorted(REPOSITORY.glob("examples/**/*.md"))
 
 _BLOCK = re.compile(
-    r"^(?:<!-- run: (?P<marker>[^>]*?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+    r"^(?:<!-- (?P<how>run|not run): (?P<said>[^>]*?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
 )
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`[^`\n]*`")
@@ -20,13 +22,24 @@ _CELL = re.compile(r"(?<!\\)\|")
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A fenced block; `marker` says how it is run, and is empty where it is not."""
+    """A fenced block. `marker` says how it is run, `reason` why it is not; both are empty where the page is silent."""
 
     document: Path
     line: int
     marker: str
+    reason: str
     language: str
     text: str
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people."""
+        return f"{name(self.document)}:{self.line}"
+
+    @property
+    def words(self) -> list[str]:
+        """The words of its marker: how it is run, and with what."""
+        return self.marker.split() or [""]
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -54,9 +67,21 @@ def blocks(document: Path) -> list[Block]:
     """All fenced blocks of a document, in order."""
     text = document.read_text()
     return [
-        Block(document, text.count("\n", 0, found.start()) + 1, found["marker"] or "", found["language"], found["text"])
+        Block(
+            document,
+            text.count("\n", 0, found.start()) + 1,
+            found["said"] if found["how"] == "run" else "",
+            found["said"] if found["how"] == "not run" else "",
+            found["language"],
+            found["text"],
+        )
         for found in _BLOCK.finditer(text)
     ]
+
+
+def fences(document: Path) -> int:
+    """How many fenced blocks a document opens, however they are written."""
+    return sum(line.lstrip().startswith(("```", "~~~")) for line in document.read_text().splitlines()) // 2
 
 
 def prose(document: Path) -> str:

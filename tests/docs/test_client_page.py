@@ -1,27 +1,12 @@
-"""The page on the Python client: its programs print what it says, its table has all methods, its figures are true."""
+"""The page on the Python client: its table has all methods, and its figures are true."""
 
 import inspect
 import re
 
 from quarterdeck.client import Client, subscriptions
-from tests.docs.documents import DOCS, blocks, sections
-from tests.docs.test_snippets import DEFAULT_URL, console_blocks, reader_of
-from tests.support.processes import running_service
+from tests.docs.documents import DOCS, sections
 
 PAGE = DOCS / "how-to" / "use-the-python-client.md"
-
-
-async def test_the_programs_print_what_the_page_shows(tmp_path, database_url):
-    async with running_service(tmp_path, settings={"QUARTERDECK_DATABASE_URL": database_url}) as service:
-        programs = [block for block in blocks(PAGE) if block.marker.startswith("file ")]
-        for program in programs:
-            file = tmp_path / program.marker.removeprefix("file ")
-            file.write_text(program.text.replace(DEFAULT_URL, service.url))
-        reader = reader_of(service, tmp_path)
-        shown = console_blocks(PAGE)
-        assert len(shown) == len(programs)
-        for block in shown:
-            await reader.follow(block)
 
 
 def test_the_table_has_every_method():

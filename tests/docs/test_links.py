@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.documents import DOCS, DOCUMENTS, REPOSITORY, anchors, code_spans, links, name
+from tests.docs.documents import DOCS, DOCUMENTS, EXAMPLES, REPOSITORY, anchors, code_spans, links, name
 
 SOURCE = REPOSITORY / "src" / "quarterdeck"
 PLACES = (REPOSITORY, SOURCE, SOURCE / "store" / "sql")
@@ -15,13 +15,16 @@ FILE = re.compile(r"[\w.-]+(/[\w.-]+)*(/|\.(py|sql|toml|yml|lock))")
 METHOD = re.compile(r"([A-Z]\w+)\.([a-z_]\w*)(\(.*\))?(?<!\.md)")
 
 # Files that readers have, or that a service makes.
-THEIRS = {"shop.py", "myapp.py", "quarterdeck.toml", "cluster/", "run/", "owner.lock", "server.lock"}
+THEIRS = {
+    *("shop.py", "myapp.py", "photos.py", "sums.py", "doubles.py", "quarterdeck.toml"),
+    *("cluster/", "run/", "owner.lock", "server.lock"),
+}
 # It speaks of tests and migrations to be written.
 MANUALS = [document for document in DOCUMENTS if document.name != "CONTRIBUTING.md"]
 
 
 def each_link():
-    found = [(document, target) for document in DOCUMENTS for target in links(document)]
+    found = [(document, target) for document in (*DOCUMENTS, *EXAMPLES) for target in links(document)]
     return [pytest.param(document, target, id=f"{name(document)}-{target}") for document, target in found]
 
 
@@ -70,6 +73,14 @@ def test_every_page_can_be_reached_from_the_index():
     pages = set(DOCS.rglob("*.md"))
     assert pages, "there is no documentation"
     assert pages - reachable_from(DOCS / "index.md") == set()
+
+
+def test_every_example_is_listed_and_has_a_page_and_a_test():
+    examples = REPOSITORY / "examples"
+    directories = {path.name for path in examples.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert {target.removesuffix("/README.md") for target in links(examples / "README.md")} == directories
+    for example in directories:
+        assert (REPOSITORY / "tests" / "examples" / f"test_{example}.py").is_file()
 
 
 @pytest.mark.parametrize("decision", sorted((DOCS / "adr").glob("*.md")), ids=lambda path: path.stem)

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from tests.docs.documents import DOCS, blocks
-from tests.docs.test_snippets import DEFAULT_URL, Reader, console_blocks
+from tests.docs.documents import DOCS
+from tests.docs.reader import console_blocks, reader_of, write_files
 from tests.support.processes import running_service
 
 PAGE = DOCS / "how-to" / "watch-jobs-live.md"
@@ -14,18 +14,10 @@ PLAIN = [block for block in console_blocks(PAGE) if "keys" not in block.marker]
 WITH_KEYS = [block for block in console_blocks(PAGE) if "keys" in block.marker]
 
 
-def reader_of(service, directory, **settings):
-    """A reader whose service has another port than the page's."""
-    return Reader(directory, {DEFAULT_URL: service.url}, QUARTERDECK_URL=service.url, **settings)
-
-
 @pytest.mark.timeout(120)
 async def test_jobs_are_watched_as_the_page_says(tmp_path, database_url):
-    (program,) = [block for block in blocks(PAGE) if block.marker == "file watch.py"]
     async with running_service(tmp_path, settings={"QUARTERDECK_DATABASE_URL": database_url}) as service:
-        own, shown = service.url.removeprefix("http"), DEFAULT_URL.removeprefix("http")
-        assert f"ws{shown}" in program.text
-        (tmp_path / "watch.py").write_text(program.text.replace(shown, own))
+        write_files(PAGE, tmp_path, service.url)
         reader = reader_of(service, tmp_path)
         assert len(PLAIN) == 3
         for block in PLAIN:

@@ -18,9 +18,9 @@ from quarterdeck.domain.handler import JobContext
 from quarterdeck.domain.outcome import AttemptFacts, decide
 from quarterdeck.domain.retry import DEFAULT_RETRY
 from quarterdeck.domain.state import MOVES, Reason, State
-from quarterdeck.engine import attempt, calls, completer, executor, producer, reader, submitter, tick, waiters
+from quarterdeck.engine import attempt, calls, completer, executor, producer, reader, results, submitter, tick, waiters
 from quarterdeck.handlers import built_in
-from quarterdeck.store import embedded, migrator
+from quarterdeck.store import cache, embedded, memcached_server, migrator, sealer
 from quarterdeck.web import app, index, problems
 from quarterdeck.web.schemas import JobBody
 from tests.docs.documents import DOCS, REFERENCE, REPOSITORY, blocks, code, sections
@@ -285,6 +285,12 @@ FIGURES = [
     ("explanation/grouping.md", f"`src/quarterdeck/engine/producer.py` | {producer.MAX_CLAIM} |"),
     ("explanation/grouping.md", f"`src/quarterdeck/engine/completer.py` | {completer.MAX_GROUP} |"),
     ("explanation/grouping.md", f"`src/quarterdeck/engine/reader.py` | {reader.MAX_GROUP} |"),
+    ("explanation/grouping.md", f"`src/quarterdeck/engine/results.py` | {results.MAX_GROUP} |"),
+    ("explanation/cache.md", f"more than {results.LARGE_FROM // 1024} KiB in PostgreSQL"),
+    ("explanation/cache.md", f"up to {cache.MEMORY // 1024**2} MiB, and behind that"),
+    ("explanation/cache.md", f"up to {sealer.MAX_SEALED // 1024} KiB of JSON"),
+    ("explanation/cache.md", f"may take {memcached_server.OPERATION_TIMEOUT * 1000:g} ms, connecting included"),
+    ("explanation/cache.md", f"at most {memcached_server.SLOT_TIMEOUT * 1000:g} ms for one of four connections"),
     ("adr/0007-reads-are-grouped.md", f"up to {reader.MAX_GROUP}, and reads"),
     ("explanation/polling-and-waking.md", "Every {} to {} seconds".format(*tick.INTERVAL)),
     (

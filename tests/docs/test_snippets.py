@@ -1,157 +1,150 @@
 """What the documents show works: their Python runs, and their commands do what is printed below them."""
 
-import asyncio
-import os
+import json
 import re
+import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
 from quarterdeck.store.embedded import EmbeddedPostgres
-from tests.docs.documents import DOCS, DOCUMENTS, REPOSITORY, Block, blocks, name
-from tests.support.processes import ServeProcess, cleaned_up, service_environment, start_service
+from tests.docs.documents import DOCS, DOCUMENTS, EXAMPLES, REPOSITORY, blocks, fences, name
+from tests.docs.reader import Reader, console_blocks, reader_of, serve, write_files
+from tests.support.database import _memory
+from tests.support.processes import ServeProcess, cleaned_up
 from tests.support.waiting import eventually
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-MARKED = [block for document in DOCUMENTS for block in blocks(document) if block.marker]
-PYTHON = [block for block in MARKED if block.marker == "python"]
-HANDLERS = DOCS / "how-to" / "write-a-handler.md"
+ALL = [block for document in (*DOCUMENTS, *EXAMPLES) for block in blocks(document)]
+PYTHON = [block for block in ALL if block.words[0] == "python"]
+
+README = REPOSITORY / "README.md"
+TUTORIAL = DOCS / "tutorials" / "first-job.md"
+ON_POSTGRESQL = DOCS / "how-to" / "run-on-your-postgresql.md"
+# Pages with a test of their own, here or in the module that is named.
+APART = {
+    README: "test_snippets.py",
+    TUTORIAL: "test_snippets.py",
+    ON_POSTGRESQL: "test_snippets.py",
+    DOCS / "how-to" / "watch-jobs-live.md": "test_live_snippets.py",
+    DOCS / "how-to" / "test-your-handlers.md": "test_testing_page.py",
+    DOCS / "how-to" / "call-a-url.md": "test_built_in_kinds.py",
+}
+# Pages of commands for Docker, systemd and proxies: the module, below tests/, looks at each of their blocks.
+AS_A_WHOLE = {
+    DOCS / "how-to" / "run-with-compose.md": "containers/test_pages.py",
+    DOCS / "how-to" / "deploy.md": "containers/test_pages.py",
+}
+PAGES = [document for document in DOCUMENTS if console_blocks(document) and document not in APART]
+HOW = ("python", "file", "serve", "console", "sql", "test")
+
+RUNS_ALL = """
+import json, runpy, sys, traceback
+
+failures = {}
+for path in json.load(sys.stdin):
+    try:
+        assert runpy.run_path(path)["deck"].handlers, "it registers no handler"
+    except BaseException:
+        failures[path] = traceback.format_exc()
+print(json.dumps(failures))
+"""
 
 
-def place(block: Block) -> str:
-    return f"{name(block.document)}:{block.line}"
+def test_every_block_is_found():
+    assert {
+        name(document) for document in (*DOCUMENTS, *EXAMPLES) if len(blocks(document)) != fences(document)
+    } == set()
 
 
-def console_blocks(document: Path) -> list[Block]:
-    return [block for block in blocks(document) if block.marker.split()[:1] == ["console"]]
-
-
-def write_file(document: Path, directory: Path) -> str:
-    """Writes the file that a document has its reader write; returns the module's name."""
-    (block,) = [block for block in blocks(document) if block.marker.startswith("file ")]
-    file = directory / block.marker.removeprefix("file ")
-    file.write_text(block.text)
-    return file.stem
-
-
-def commands_and_outputs(block: Block) -> list[tuple[str, str]]:
-    """The commands of a console block, each with what the document shows below it."""
-    parts = re.split(r"^\$ (.+)\n", block.text, flags=re.MULTILINE)
-    assert not parts[0], f"{place(block)} does not begin with a command"
-    return list(zip(parts[1::2], parts[2::2], strict=True))
-
-
-class Reader:
-    """Somebody at a terminal: types commands, and keeps variables from one block to the next."""
-
-    def __init__(self, directory: Path, replacements: dict[str, str], **settings: str) -> None:
-        self._directory = directory
-        self._replacements = replacements
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self._environment = {**service_environment(settings), "PATH": path, "COLUMNS": "200"}
-        self.variables = ""
-
-    async def follow(self, block: Block) -> None:
-        """Types each command of a block, and looks whether what comes is what the document shows."""
-        for command, shown in commands_and_outputs(block):
-            code, output = await self.type(command)
-            failed = f"{place(block)}: `{command}` exits with {code}: {output}"
-            assert (code != 0) == ("fails" in block.marker.split()), failed
-            if shown:
-                pattern = ".*".join(re.escape(part) for part in self._replaced(shown).strip().split("…"))
-                assert re.fullmatch(pattern, output.strip(), re.DOTALL), f"{place(block)}: `{command}` prints\n{output}"
-
-    async def type(self, command: str) -> tuple[int, str]:
-        """Runs one command in a shell; returns its exit code, and what it prints."""
-        file = self._directory / "variables"
-        keep = f"code=$?; declare -p id > {file} 2>/dev/null; exit $code"
-        script = f"{self.variables}{self._replaced(command)}\n{keep}\n"
-        process = await asyncio.create_subprocess_exec(
-            *("bash", "-c", script),
-            cwd=self._directory,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        self.variables = file.read_text()
-        for line in re.findall(r"^export (\w+)=(\S+)$", self._replaced(command), re.MULTILINE):
-            self._environment[line[0]] = line[1]
-        assert process.returncode is not None
-        return process.returncode, output.decode()
-
-    def _replaced(self, text: str) -> str:
-        for shown, real in self._replacements.items():
-            text = text.replace(shown, real)
-        return text
-
-
-def reader_of(service: ServeProcess, directory: Path, variables: str = "") -> Reader:
-    reader = Reader(directory, {DEFAULT_URL: service.url}, QUARTERDECK_URL=service.url)
-    reader.variables = variables
-    return reader
-
-
-def serve(directory: Path, app: str, **settings: str) -> ServeProcess:
-    return start_service(directory, app, settings=settings, cwd=directory)
-
-
-def test_the_markers_are_known_and_the_snippets_are_found():
-    assert PYTHON
-    unknown = [place(block) for block in MARKED if block.marker.split()[0] not in ("python", "file", "console")]
-    assert unknown == []
-    unmarked = [
-        place(block)
-        for document in DOCUMENTS
-        for block in blocks(document)
-        if block.language in ("python", "console") and not block.marker
+def test_every_block_is_run_or_says_why_not():
+    silent = [
+        block.place
+        for block in ALL
+        if not block.marker and not block.reason and block.language != "text" and block.document not in AS_A_WHOLE
     ]
-    assert unmarked == [], "these are not run"
+    assert silent == [], "neither run nor marked with a reason; figures and listings are `text`"
+    assert [block.place for block in ALL if block.marker and block.words[0] not in HOW] == [], "an unknown marker"
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=place)
-def test_a_python_snippet_registers_handlers(block, tmp_path):
-    file = tmp_path / "snippet.py"
-    file.write_text(f"{block.text}\nassert deck.handlers\n")
-    command = [sys.executable, "-W", "error", file]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+def test_a_block_that_a_test_takes_care_of_is_named_there():
+    for block in ALL:
+        if block.words[0] == "test":
+            (module,) = block.words[1:]
+            text = (Path(__file__).parent / module).read_text()
+            assert block.document.name in text, f"{block.place}: {module} does not name the page"
+    for document, module in AS_A_WHOLE.items():
+        assert document.name in (REPOSITORY / "tests" / module).read_text()
+
+
+def test_every_page_with_commands_is_followed():
+    typed = {document for document in (*DOCUMENTS, *EXAMPLES) if console_blocks(document)}
+    assert typed == {*PAGES, *APART}
+    for document, module in APART.items():
+        assert document.name in (Path(__file__).parent / module).read_text()
+
+
+def test_every_python_snippet_registers_handlers(tmp_path):
+    files = {str(tmp_path / f"snippet{number}.py"): block for number, block in enumerate(PYTHON)}
+    for file, block in files.items():
+        Path(file).write_text(block.text)
+    command = [sys.executable, "-W", "error", "-c", RUNS_ALL]
+    ran = subprocess.run(command, input=json.dumps([*files]), capture_output=True, text=True, check=False, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
+    assert files
+    assert {files[file].place: trace for file, trace in json.loads(ran.stdout).items()} == {}
 
 
-@pytest.fixture
-async def directory(tmp_path):
-    """A directory of the reader's own; what a killed service leaves running there is stopped afterwards."""
-    yield tmp_path
-    if (tmp_path / "data" / "cluster" / "postmaster.pid").exists():
-        left_running = EmbeddedPostgres(tmp_path / "data")
-        await left_running.start()
-        await left_running.stop()
-
-
+@pytest.mark.parametrize("page", PAGES, ids=name)
 @pytest.mark.timeout(120)  # many commands, each a process
-async def test_the_tour_of_the_readme_goes_as_it_says(directory):
-    readme = REPOSITORY / "README.md"
-    module = write_file(readme, directory)
-    with cleaned_up(serve(directory, f"{module}:deck")) as service:
+async def test_a_page_goes_as_it_says(page, tmp_path, database_url):
+    """Its files are there, one service runs, with the deck that the page serves, and the commands come in order."""
+    module = next((Path(block.words[1]).stem for block in blocks(page) if block.words[0] == "serve"), None)
+    if module is not None:
+        write_files(page, tmp_path)
+    with cleaned_up(serve(tmp_path, module, QUARTERDECK_DATABASE_URL=database_url)) as service:
         await service.wait_until_ready()
-        reader = reader_of(service, directory)
-        for block in console_blocks(readme):
+        write_files(page, tmp_path, service.url)
+        reader = reader_of(service, tmp_path)
+        for block in console_blocks(page):
+            await reader.follow(block)
+
+
+@pytest.mark.timeout(120)
+async def test_the_tour_of_the_readme_goes_as_it_says(tmp_path, database_url):
+    module = write_files(README, tmp_path)
+    with cleaned_up(serve(tmp_path, module, QUARTERDECK_DATABASE_URL=database_url)) as service:
+        await service.wait_until_ready()
+        reader = reader_of(service, tmp_path)
+        for block in console_blocks(README):
             await reader.follow(block)
         assert await service.stop() == 0
 
 
+@pytest.fixture
+async def directory():
+    """A directory of the reader's own, in memory if may be; a server left running there is stopped afterwards."""
+    with tempfile.TemporaryDirectory(prefix="qd-docs-", dir=_memory(), ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        directory.chmod(0o711)  # noqa: ASYNC240 - it is in memory
+        yield directory
+        if (directory / "data" / "cluster" / "postmaster.pid").exists():
+            left_running = EmbeddedPostgres(directory / "data")
+            await left_running.start()
+            await left_running.stop()
+
+
 @pytest.mark.timeout(120)
 async def test_the_tutorial_goes_as_it_says(directory):
-    tutorial = DOCS / "tutorials" / "first-job.md"
-    module = write_file(tutorial, directory)
-    first, look, misfit, cancelled, long, after, cancel = console_blocks(tutorial)
+    module = write_files(TUTORIAL, directory)
+    first, look, misfit, cancelled, long, after, cancel = console_blocks(TUTORIAL)
     settings = {"QUARTERDECK_LEASE": "3"}  # not to wait for 15 seconds
-    with cleaned_up(serve(directory, f"{module}:deck", **settings)) as service:
+    with cleaned_up(serve(directory, module, **settings)) as service:
         await service.wait_until_ready()
         reader = reader_of(service, directory)
         await reader.follow(first)
@@ -163,7 +156,7 @@ async def test_the_tutorial_goes_as_it_says(directory):
         lost = await job_of(reader, service)
         assert lost["state"] == "running"
         service.kill()
-    with cleaned_up(serve(directory, f"{module}:deck", **settings)) as service:
+    with cleaned_up(serve(directory, module, **settings)) as service:
         await service.wait_until_ready()
         reader = reader_of(service, directory, reader.variables)
 
@@ -187,21 +180,21 @@ async def job_of(reader: Reader, service: ServeProcess) -> dict:
         return (await client.get(f"/v1/jobs/{found[1]}")).json()
 
 
-async def test_the_handlers_that_submit_get_results(tmp_path, database_url):
-    (source,) = [block for block in PYTHON if block.document == HANDLERS and "sum_of_doubles" in block.text]
-    (tmp_path / "mine.py").write_text(source.text)
-    with cleaned_up(serve(tmp_path, "mine:deck", QUARTERDECK_DATABASE_URL=database_url)) as service:
-        await service.wait_until_ready()
-        reader = reader_of(service, tmp_path)
-        assert await reader.type("qd submit sum_of_doubles numbers=[1,2,3] --wait") == (0, "12\n")
-        code, output = await reader.type("qd submit later --wait")
-        assert code == 0, output
-        assert re.fullmatch(r'"[0-9a-f-]{36}: 8"', output.strip())
-        await service.stop()
-
-
 async def test_a_database_is_migrated_as_the_page_says(tmp_path, empty_database):
-    page = DOCS / "how-to" / "run-on-your-postgresql.md"
-    (block,) = console_blocks(page)
+    (block,) = console_blocks(ON_POSTGRESQL)
     shown = re.search(r"postgresql://\S+", block.text)[0]
     await Reader(tmp_path, {shown: empty_database}).follow(block)
+
+
+async def test_a_role_and_a_database_are_made_as_the_page_says(server_dsn):
+    (block,) = [block for block in blocks(ON_POSTGRESQL) if block.words[0] == "sql"]
+    unique = f"qd_docs_{secrets.token_hex(4)}"
+    connection = await asyncpg.connect(server_dsn)
+    try:
+        for statement in block.text.replace("quarterdeck", unique).split(";\n")[:-1]:
+            await connection.execute(statement)
+        assert await connection.fetchval("select rolcanlogin from pg_roles where rolname = $1", unique)
+    finally:
+        await connection.execute(f"drop database if exists {unique}")
+        await connection.execute(f"drop role if exists {unique}")
+        await connection.close()
