@@ -25,8 +25,13 @@ class EventStore:
         self._pool = pool
 
     async def read_events(self, afters: Mapping[uuid.UUID, int]) -> dict[uuid.UUID, Past]:
-        """The jobs by id, with what their handlers wrote after the seq given for each, MAX_WRITTEN events at most."""
-        rows = await fetch(self._pool, "read_events", list(afters), list(afters.values()), MAX_WRITTEN, MAX_VALUE)
+        """The jobs by id, with what their handlers wrote after the seq given for each, MAX_WRITTEN events at most.
+
+        There must be a job in `afters`.
+        """
+        ids = list(afters)
+        seqs = list(afters.values())
+        rows = await fetch(self._pool, "read_events", ids, seqs, MAX_WRITTEN, MAX_VALUE, min(ids), max(ids))
         return {row["id"]: _past(row) for row in rows}
 
 

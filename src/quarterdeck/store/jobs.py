@@ -192,7 +192,10 @@ class JobStore:
 
     async def job_versions(self, ids: Sequence[uuid.UUID], watched: Sequence[uuid.UUID]) -> list[JobVersion]:
         """Versions of those of the jobs that have ended, and of those `watched` that have not."""
-        return [JobVersion(**dict(row)) for row in await fetch(self._pool, "job_versions", ids, watched)]
+        if not ids:
+            return []
+        rows = await fetch(self._pool, "job_versions", ids, watched, min(ids), max(ids))
+        return [JobVersion(**dict(row)) for row in rows]
 
     async def cancel_job(self, job_id: uuid.UUID, tenant: str) -> CancelAnswer | None:
         """Ends a waiting job or marks a running one; None where nothing was left to do (look the job up to see why)."""

@@ -68,7 +68,13 @@ async def test_a_job_that_runs_again_has_no_result_to_read(stores):
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"), [("look_up_jobs", "{ids}, 1, {least}, {most}"), ("get_results", "{ids}, {least}, {most}")]
+    ("name", "arguments"),
+    [
+        ("look_up_jobs", "{ids}, 1, {least}, {most}"),
+        ("get_results", "{ids}, {least}, {most}"),
+        ("job_versions", "{ids}, {ids}, {least}, {most}"),
+        ("read_events", "{ids}, array[0, 0], 200, 65536, {least}, {most}"),
+    ],
 )
 async def test_only_the_days_that_can_hold_the_jobs_are_looked_at(stores, name, arguments):
     ids = [await ended(stores, "1") for _ in range(2)]
