@@ -1,7 +1,8 @@
-"""The database goes away and comes back while jobs, feeds and topics are followed: a pause, and nothing else."""
+"""The database or memcached goes away and comes back while jobs, feeds and topics are followed: a pause at most."""
 
 import asyncio
 import json
+import random
 import time
 from contextlib import AsyncExitStack, suppress
 
@@ -10,13 +11,16 @@ import pytest
 
 from quarterdeck import JobContext, Quarterdeck, bootstrap
 from quarterdeck.domain.errors import Unavailable
+from quarterdeck.store import cache
 from tests.live.conftest import serving
 from tests.support.faults.proxy import FaultyProxy
 from tests.support.faults.rules import BlackHole
+from tests.support.memcached import MemcachedProcess
 from tests.support.sockets import TERMINAL
 from tests.support.waiting import eventually
 
 JOBS = 4
+LARGE = random.Random(1).randbytes(100_000).hex()
 TOPIC = "news"
 PONG_WITHIN = 3.0
 """Seconds; an answer may have to wait for a statement of the same socket to be given up."""
@@ -53,6 +57,10 @@ def deck(go):
             await ctx.progress(0.5, str(step))
             await asyncio.sleep(0.05)
         return step
+
+    @deck.handler(queue="large")
+    async def large() -> str:
+        return LARGE
 
     return deck
 
@@ -112,63 +120,80 @@ def seqs(frames, job_id):
     ]
 
 
-async def black_hole(link, _):
+async def black_hole(_, link):
     hole = link.switch_on(BlackHole())
     await asyncio.sleep(3)
     hole.off()
     link.reset()  # as the kernel would, once its packets come through again
 
 
-async def one_way(link, _):
+async def one_way(_, link):
     hole = link.switch_on(BlackHole(to_server=False))
     await asyncio.sleep(3)
     hole.off()
 
 
-async def down(link, _):
+async def down(_, link):
     await link.shut()
     link.reset()
     await asyncio.sleep(2)
     await link.open()
 
 
-async def backends_are_ended(_, connection):
+async def backends_are_ended(scene, _):
     for _ in range(3):
-        assert await connection.fetchval(END_ALL) > 0
+        assert await scene.connection.fetchval(END_ALL) > 0
         await asyncio.sleep(0.5)
 
 
-async def the_bus_is_lost(link, _):
+async def the_bus_is_lost(_, link):
     assert link.reset("quarterdeck-bus") == 1
     await asyncio.sleep(1)
     link.silence("quarterdeck-bus")
     await asyncio.sleep(1)
 
 
+async def memcached_is_gone(scene, _):
+    """It is frozen, then killed, while a large result is asked for, which it has."""
+    path = f"/v1/jobs/{scene.large}/result"
+    await eventually(scene.memcached.keys)
+    for trouble in (scene.memcached.freeze, scene.memcached.kill):
+        trouble()
+        for _ in range(5):
+            assert (await scene.http.get(path)).json() == LARGE
+            await asyncio.sleep(0.1)
+    scene.memcached.start()
+
+
 class Scene:
     """A worker with a way of its own to the database, and a web process behind the link, to which all listen."""
 
-    def __init__(self, worker, http, listeners):
+    def __init__(self, worker, http, listeners, connection, memcached):
         self.jobs = []
         self.streams = {}
         self.silent = False
+        self.large = None
+        self.http = http
+        self.connection = connection
+        self.memcached = memcached
         self._worker = worker
-        self._http = http
         self.everything, self.single = self.listeners = listeners
 
     async def begin(self, stack):
         """Jobs run, and everybody follows what there is."""
+        answer = await self.http.post("/v1/jobs", json={"kind": "large"}, headers={"Prefer": "wait=10"})
+        self.large = answer.json()["id"]
         targets = {"all": {"all": True}, "queue": {"queue": "default"}, "topic": {"topic": TOPIC}}
         for sub, target in targets.items():
             assert (await self.everything.peer.ask(op="subscribe", sub=sub, **target))["type"] == "subscribed"
         for _ in range(JOBS):
-            self.jobs.append((await self._http.post("/v1/jobs", json={"kind": "tell"})).json()["id"])
+            self.jobs.append((await self.http.post("/v1/jobs", json={"kind": "tell"})).json()["id"])
             await self.single.peer.ask(op="subscribe", sub=self.jobs[-1], job=self.jobs[-1], after=0)
         for listener in self.listeners:
             listener.frames += listener.peer.frames
         paths = {"job": f"/v1/jobs/{self.jobs[0]}/events", "all": "/v1/events?all=1"}
         for name, path in {**paths, "topic": f"/v1/events?topic={TOPIC}"}.items():
-            response = await stack.enter_async_context(self._http.stream("GET", path))
+            response = await stack.enter_async_context(self.http.stream("GET", path))
             assert response.status_code == httpx.codes.OK
             self.streams[name] = Stream(response)
 
@@ -213,18 +238,21 @@ def ends(frames):
 
 
 @pytest.fixture
-async def scene(database_url, link, deck, monkeypatch):
+async def scene(database_url, link, deck, connection, monkeypatch):
     monkeypatch.setattr(bootstrap, "COMMAND_TIMEOUT", 1.0)
+    monkeypatch.setattr(cache.Memory, "put", lambda *_: None)  # memcached is to be asked
     async with AsyncExitStack() as stack:
+        memcached = stack.enter_context(MemcachedProcess())
         worker = await stack.enter_async_context(serving(database_url, deck))
-        web = await stack.enter_async_context(serving(link.dsn, deck, role="web"))
+        web = await stack.enter_async_context(serving(link.dsn, deck, role="web", memcached=memcached.address))
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=web.url, trust_env=False, timeout=30))
-        scene = Scene(worker, http, [Listener(await stack.enter_async_context(web.connected())) for _ in range(2)])
+        listeners = [Listener(await stack.enter_async_context(web.connected())) for _ in range(2)]
+        scene = Scene(worker, http, listeners, connection, memcached)
         await scene.begin(stack)
         yield scene
 
 
-@pytest.mark.parametrize("trouble", [black_hole, one_way, down, backends_are_ended, the_bus_is_lost])
+@pytest.mark.parametrize("trouble", [black_hole, one_way, down, backends_are_ended, the_bus_is_lost, memcached_is_gone])
 async def test_it_goes_on_where_it_was_and_nobody_is_disconnected(scene, connection, link, go, trouble):
     everything = scene.everything
     async with asyncio.TaskGroup() as tasks:
@@ -232,7 +260,7 @@ async def test_it_goes_on_where_it_was_and_nobody_is_disconnected(scene, connect
         readers += [tasks.create_task(listener.ping()) for listener in scene.listeners]
         publishing = tasks.create_task(scene.publish())
         await eventually(lambda: len(everything.of("topic", "message")) > 5, 10)
-        await trouble(link, connection)
+        await trouble(scene, link)
         before = len(everything.frames)
         await eventually(lambda: len(everything.frames) > before + 20, 15)
         scene.silent = True
@@ -244,5 +272,5 @@ async def test_it_goes_on_where_it_was_and_nobody_is_disconnected(scene, connect
         assert not any(reader.done() for reader in readers[:2]), "disconnected"
         for reader in readers:
             reader.cancel()
-    rows = await connection.fetch("select id, seq from quarterdeck.job_history")
+    rows = await connection.fetch("select id, seq from quarterdeck.job_history where kind = 'tell'")
     scene.check({str(row["id"]): list(range(1, row["seq"] + 1)) for row in rows}, found)
