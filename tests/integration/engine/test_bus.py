@@ -255,7 +255,7 @@ async def test_a_listener_that_is_told_to_stop_in_the_middle_leaves_nothing(plac
 async def test_members_come_back_after_a_restart_of_redis():
     with RedisServer() as server:
         async with members(RedisPlace(server)) as (one, two):
-            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.kill)
             await eventually(lambda: one.errors and two.errors)
             await asyncio.to_thread(server.start)
             await eventually(lambda: one.links == 2 and two.links == 2, 10)
