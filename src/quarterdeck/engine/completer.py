@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -18,11 +19,13 @@ from quarterdeck.engine.holdings import Holdings
 from quarterdeck.engine.meter import Meter
 from quarterdeck.engine.tasks import Backoff
 from quarterdeck.store import pool
-from quarterdeck.store.attempts import AttemptStore, Ended, Fate, Written
+from quarterdeck.store.attempts import AttemptStore, Ended, Written
 from quarterdeck.store.upkeep import UpkeepStore
 from quarterdeck.telemetry.log import get_logger
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 MAX_GROUP = 250
 REFUSED = "the result cannot be stored"
@@ -142,6 +145,10 @@ class Completer:
             await self._write(write, group[middle:])
             return
         (guilty,) = group
+        drop = partial(self._attempts.drop_repeated_job, guilty.id, guilty.fence)
+        if pool.is_duplicate(error) and await self._sure(drop):
+            await self._explain(group, repeated=True)
+            return
         log.error("job.end_refused", job_id=str(guilty.id), error=str(error))
         if guilty.transition.detail == REFUSED:
             raise error  # nothing of the handler's is left to blame
@@ -168,7 +175,7 @@ class Completer:
 
     async def _explain(self, missing: list[Ended], *, repeated: bool) -> None:
         """A write changed nothing for these: a cancel came between, an earlier try got through, or they were lost."""
-        fates = await self._fates([ended.id for ended in missing])
+        fates = await self._sure(partial(self._attempts.fates_of_jobs, [ended.id for ended in missing]))
         to_cancel = []
         for ended in missing:
             fate = fates.get(ended.id)
@@ -187,11 +194,12 @@ class Completer:
         if to_cancel:
             await self._write(self._attempts.finish_jobs, to_cancel)
 
-    async def _fates(self, ids: list[uuid.UUID]) -> dict[uuid.UUID, Fate]:
+    async def _sure(self, statement: Callable[[], Awaitable[T]]) -> T:
+        """What a statement answers, once the database is there."""
         backoff = Backoff()
         while True:
             try:
-                return await self._attempts.fates_of_jobs(ids)
+                return await statement()
             except Exception as error:  # noqa: BLE001 - sorted by _wait_out
                 self._meter.database_failed(pool.error_class(error))
                 await self._wait_out(error, backoff)

@@ -108,6 +108,10 @@ class AttemptStore:
         )
         return [written(row) for row in rows]
 
+    async def drop_repeated_job(self, job_id: uuid.UUID, fence: int) -> bool:
+        """Takes away what a repeated insert has brought back after its end; False where that is not so."""
+        return bool(await fetch(self._pool, "drop_repeated_job", job_id, fence))
+
     async def reschedule_jobs(self, group: Sequence[Ended]) -> list[Written]:
         """Puts jobs back to wait.
 

@@ -182,6 +182,11 @@ def is_data_error(error: BaseException) -> bool:
     return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(("22", "23", "54"))
 
 
+def is_duplicate(error: BaseException) -> bool:
+    """Whether a row is there already (SQLSTATE 23505)."""
+    return isinstance(error, asyncpg.UniqueViolationError)
+
+
 def error_class(error: BaseException) -> str:
     """What sort of failure it is, for counting: its class of SQLSTATE, `timeout`, `connection`, `driver` or `other`."""
     if isinstance(error, asyncpg.PostgresError):

@@ -268,6 +268,60 @@ async def test_a_job_that_ended_before_its_insert_was_repeated_does_not_run_agai
     assert await connection.fetchval("select count(*) from quarterdeck.job") == 0
 
 
+@pytest.mark.parametrize("unique_key", [None, "k"])
+async def test_a_job_that_was_inserted_once_more_after_its_end_keeps_its_first_outcome(
+    database_url, connection, unique_key
+):
+    deck = Quarterdeck()
+    runs = []
+
+    @deck.handler()
+    async def count() -> int:
+        runs.append(1)
+        return len(runs)
+
+    async def nothing_is_left() -> bool:
+        return await connection.fetchval("select count(*) from quarterdeck.job") == 0
+
+    async with open_stores(database_url) as stores, running(database_url, deck) as runtime:
+        job = new_job(kind="count", queue="default", unique_key=unique_key)
+        for number in (1, 2):
+            await stores.insert(job)
+            await eventually(lambda number=number: len(runs) == number)
+            await eventually(nothing_is_left)
+        kept = await runtime.engine.jobs.get(job.id)
+        assert (kept.state, bytes(kept.result), kept.seq) == (State.COMPLETED, b"1", 3)
+        assert await connection.fetchval("select count(*) from quarterdeck.unique_key") == 0
+        assert await (await deck.submit("count")).result(10) == 3
+        assert not runtime.failed.is_set()
+
+
+async def expire(stores, _):
+    await stores.execute("update quarterdeck.job set expires_at = now()")
+    await stores.upkeep.expire_jobs(10)
+
+
+async def cancel(stores, job_id):
+    await stores.jobs.cancel_job(job_id, "default")
+
+
+async def rescue(stores, _):
+    await stores.claim("nobody")
+    await stores.execute("update quarterdeck.job set crashes = 2")
+    await stores.upkeep.rescue_jobs(10)
+
+
+@pytest.mark.parametrize("end", [expire, cancel, rescue])
+async def test_other_ends_leave_the_first_outcome_alone_too(database_url, end):
+    async with open_stores(database_url) as stores:
+        job = await stores.running()
+        await stores.finish(job)
+        first = await stores.row(job.id)
+        await stores.insert(new_job(id=job.id))
+        await end(stores, job.id)
+        assert await stores.row(job.id) == first
+
+
 async def test_one_job_the_database_refuses_does_not_hurt_its_group(database_url):
     deck, _ = holding_deck()
     deck.resources["release"].set()

@@ -8,6 +8,7 @@ with ended as (
   select {history_values}
   from ended e
   cross join (select 'cancelled' as state, null as reason, null as detail, null as result, null as error, 0 as crash) o
+  on conflict (id, queue) do nothing -- what a repeated insert has brought back goes, its first outcome stays
   returning h.id, h.queue, h.state, h.seq, h.worker, {fed_history}
 ), asked as (
   update quarterdeck.job j

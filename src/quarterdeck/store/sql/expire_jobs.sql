@@ -14,6 +14,7 @@ with late as materialized (
   select {history_values}
   from ended e
   cross join (select 'discarded' as state, 'expired' as reason, null as detail, null as result, null as error, 0 as crash) o
+  on conflict (id, queue) do nothing -- what a repeated insert has brought back goes, its first outcome stays
   returning h.id, h.queue, h.state, h.seq, {fed_history}
 ), {log_to_feed}
 select w.id, w.queue, w.state, w.seq from written w

@@ -26,6 +26,7 @@ with recursive holder (worker) as (
     case when e.cancel_requested_at is null then 'crashed' else 'cancel_requested' end as reason,
     case when e.cancel_requested_at is null then 'its worker was lost for the third time' end as detail,
     null as result, null as error, 1 as crash) o
+  on conflict (id, queue) do nothing -- what a repeated insert has brought back goes, its first outcome stays
   returning h.id, h.queue, h.state, h.seq, {fed_history}
 ), freed as (
   update quarterdeck.job j
