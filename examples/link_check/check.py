@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.link_check.report import Checked, of_job, summary
-from quarterdeck.client import Client, Invalid
+from quarterdeck.client import Client, Invalid, QuarterdeckClientError
 
 SERVICE = os.environ.get("QUARTERDECK_URL", "http://127.0.0.1:8000")
 KEY = os.environ.get("QUARTERDECK_API_KEY")
@@ -78,7 +78,17 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m examples.link_check.check FILE", file=sys.stderr)
         return 2
-    return asyncio.run(report(Path(arguments[0]).read_text()))
+    try:
+        text = Path(arguments[0]).read_text()
+    except OSError as error:
+        print(f"{arguments[0]}: {error.strerror}", file=sys.stderr)
+        return 2
+    code = 3
+    try:
+        code = asyncio.run(report(text))
+    except* QuarterdeckClientError as failures:  # each of those that took turns may have met it
+        print(failures.exceptions[0], file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

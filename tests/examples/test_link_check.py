@@ -1,8 +1,11 @@
 """The link check: every link gets its word, whatever its server does."""
 
+from functools import partial
+
 import pytest
 
 from examples.link_check import check
+from quarterdeck.client import Client
 from tests.support.processes import REPOSITORY, free_port, running_service
 from tests.support.web_servers import reply, web_server
 
@@ -61,6 +64,19 @@ async def test_every_link_gets_its_word(service, run, tmp_path, monkeypatch, cap
 def test_the_program_says_how_it_is_used(capsys):
     assert check.main([]) == 2
     assert capsys.readouterr().err.startswith("usage: ")
+
+
+def test_a_file_or_a_service_that_is_not_there_is_told_in_a_line(tmp_path, monkeypatch, capsys):
+    assert check.main([str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path / 'none'}: No such file or directory\n"
+    monkeypatch.setattr(check, "SERVICE", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(check, "Client", partial(Client, patience=0.1))
+    (tmp_path / "links").write_text("http://a/\nhttp://b/")
+    assert check.main([str(tmp_path / "links")]) == 3
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(f"no service can be reached at {check.SERVICE} ")
+    assert told.err.count("\n") == 1
 
 
 def test_the_links_that_come_with_it_can_be_read():

@@ -24,6 +24,8 @@ MAX_HEADERS = 100
 MAX_HEADERS_SIZE = 32 * 1024
 """Characters of an answer's headers that are kept."""
 
+_GZIP = b"\x1f\x8b"
+"""How gzip begins (RFC 1952, section 2.3.1)."""
 _ASK_AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 _CHARSETS = {
     *("utf-8", "ascii", "iso8859-1", "iso8859-2", "iso8859-15", "cp1250", "cp1251", "cp1252"),
@@ -128,13 +130,18 @@ def _unpacked(answer: Answer) -> tuple[bytes, bool]:
     packing = (answer.header("content-encoding") or "").strip().lower()
     if packing not in ("gzip", "x-gzip", "deflate") or not answer.body:
         return answer.body, answer.truncated
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: either format, told by its first bytes
+    data, rest = b"", answer.body
     try:
-        data = unpacker.decompress(answer.body, MAX_BODY)
-        more = bool(unpacker.unconsumed_tail) or bool(unpacker.decompress(b"", 1))
+        while True:
+            unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: either format, told by its first bytes
+            data += unpacker.decompress(rest, MAX_BODY + 1 - len(data))
+            if len(data) > MAX_BODY or not unpacker.eof:
+                return data[:MAX_BODY], True
+            rest = unpacker.unused_data
+            if not rest.startswith(_GZIP):  # what is no further part (RFC 1952, section 2.2) is padding
+                return data, answer.truncated
     except zlib.error:
         return answer.body, answer.truncated
-    return data, more or not unpacker.eof
 
 
 def _content_type(answer: Answer) -> tuple[str, str]:

@@ -55,7 +55,7 @@ class Dialer:
         except ssl.SSLError as error:
             raise CallFailed(f"no TLS with {shown}: {error.reason}") from None
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)
+            why = os.strerror(error.errno) if error.errno else str(error) or "it was ended too soon"
             raise CallFailed(f"cannot connect to {shown}: {why}") from None
 
     async def _try_each(self, scheme: str, host: str, port: int) -> Stream:

@@ -140,8 +140,8 @@ def _redirect(call: _Call, status: int, location: str) -> None:
 
 
 def _same_origin(before: Url, after: Url) -> bool:
-    places = [(url.scheme, url.host, port_of(url)) for url in (before, after)]
-    upgraded = places == [("http", after.host, 80), ("https", after.host, 443)]
+    places = [(url.scheme, url.raw_host, port_of(url)) for url in (before, after)]
+    upgraded = places == [("http", after.raw_host, 80), ("https", after.raw_host, 443)]
     return places[0] == places[1] or upgraded
 
 

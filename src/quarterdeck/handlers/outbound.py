@@ -23,6 +23,9 @@ MAX_BODY = 64 * 1024
 """Bytes of an answer's body that are read and kept."""
 MAX_URL = 8192
 MAX_PORT = 65_535
+MAX_HOST = 255
+MAX_LABEL = 63
+"""Bytes of a host's name, and between its dots (RFC 1035, section 2.3.4)."""
 KEEP_SECONDS = 3.0
 """How long a connection waits for another call to the same place: less than servers do, most of them 5 seconds."""
 MAX_KEPT = 32
@@ -68,11 +71,13 @@ def read_url(text: str) -> Url:
         raise ValueError(f"is no URL: {error}") from None
     if url.scheme not in ("http", "https"):
         raise ValueError("begins with neither http:// nor https://")
-    if not url.host:
+    if not url.raw_host:
         raise ValueError("names no host")
     if url.userinfo:
         raise ValueError("holds a user name or a password: send them in an Authorization header")
-    if not 0 < port_of(url) <= MAX_PORT or len(url.raw_host) > 255 or "%" in url.host:
+    labels = url.raw_host.removesuffix(b".").split(b".")
+    lengths_fit = len(url.raw_host) <= MAX_HOST and all(0 < len(label) <= MAX_LABEL for label in labels)
+    if not lengths_fit or not 0 < port_of(url) <= MAX_PORT or b"%" in url.raw_host:
         raise ValueError("names a host or a port that there cannot be")
     return url
 
@@ -124,6 +129,8 @@ class Outbound:
             try:
                 return await _exchange(line, request)
             except httpcore.ProtocolError as error:
+                if line.stream.ended:
+                    raise CallFailed(f"the connection to {_shown(url)} broke: it was ended too soon") from None
                 raise CallFailed(f"what {_shown(url)} answers is no HTTP: {error}") from None
             except httpcore.NetworkError as error:
                 raise CallFailed(f"the connection to {_shown(url)} broke: {error}") from None
@@ -202,4 +209,4 @@ async def _exchange(line: _Line, request: httpcore.Request) -> Answer:
 
 
 def _shown(url: Url) -> str:
-    return f"{url.host}:{port_of(url)}"
+    return f"{url.raw_host.decode()}:{port_of(url)}"

@@ -15,6 +15,8 @@ class Stream(httpcore.AsyncNetworkStream):
         self._reader = reader
         self._writer = writer
         self._enough = False
+        self.ended = False
+        """Whether somebody who wanted to read more was told that the other side has ended."""
 
     def stop_reading(self) -> None:
         """Whoever wants to read more gets a ReadError: so an answer ends in the same way wherever it is cut."""
@@ -22,17 +24,21 @@ class Stream(httpcore.AsyncNetworkStream):
 
     @property
     def fresh(self) -> bool:
-        """Whether the other side has left it open, as far as is known."""
-        return not (self._enough or self._reader.at_eof() or self._writer.is_closing())
+        """Whether the other side has left it open and has said nothing more, as far as is known."""
+        # asyncio has no public word for bytes that nobody has read. They would be taken for the next answer.
+        unread = self._reader._buffer  # type: ignore[attr-defined]  # noqa: SLF001
+        return not (self._enough or unread or self._reader.at_eof() or self._writer.is_closing())
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - httpcore's signature
         """Some bytes, or none where the other side has ended. Raises httpcore.ReadError."""
         if self._enough:
             raise httpcore.ReadError("enough was read")
         try:
-            return await self._reader.read(max_bytes)
+            data = await self._reader.read(max_bytes)
         except OSError as error:
             raise httpcore.ReadError(error.strerror or type(error).__name__) from None
+        self.ended = not data
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - httpcore's signature
         """Sends, and waits where the other side is slow to take it. Raises httpcore.WriteError."""

@@ -1,5 +1,6 @@
 """What a call sends, what it makes of the answer, and where redirects lead it."""
 
+import asyncio
 import json
 
 import pytest
@@ -102,6 +103,18 @@ async def test_nobody_there_is_a_failed_attempt(call):
         await call(f"http://127.0.0.1:{free_port()}/")
     with pytest.raises(CallFailed, match=r"^cannot find the host no-such-host\.invalid"):
         await call("http://no-such-host.invalid/")
+
+
+async def test_a_handshake_that_is_broken_off_is_a_failed_attempt_that_says_so(call):
+    async def hang_up(reader, writer):
+        await reader.read(1)
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(CallFailed, match=r"^cannot connect to 127\.0\.0\.1:\d+: \w"):
+        await call(f"https://127.0.0.1:{port}/")
+    server.close()
 
 
 async def test_connections_are_used_again_but_only_for_the_same_place(call):
@@ -214,6 +227,34 @@ async def test_what_a_server_sends_behind_an_answer_is_no_answer_to_the_next_req
         for _ in range(3):
             assert (await call(server.url()))["body"] == "right"
         assert server.connections == 3
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["and waits", "and hangs up"])
+async def test_what_a_server_sends_while_nobody_asks_is_no_answer_to_the_next_request(
+    call, outbound, ends, monkeypatch
+):
+    """Some say "408 Request Timeout" before they close a connection that waits."""
+    monkeypatch.setattr("quarterdeck.handlers.outbound.KEEP_SECONDS", 60.0)
+    go = asyncio.Event()
+
+    async def later(asked, writer):
+        writer.write(reply(200, b"right"))
+        await writer.drain()
+        if len(server.asked) == 1:
+            await go.wait()
+            writer.write(reply(408, b"planted"))
+            if ends:
+                await writer.drain()
+                writer.close()
+
+    async with web_server(later) as server:
+        assert (await call(server.url()))["body"] == "right"
+        (line,) = outbound._kept
+        assert line.reusable
+        go.set()
+        await eventually(lambda: not line.reusable)
+        assert (await call(server.url()))["body"] == "right"
+        assert server.connections == 2
 
 
 async def test_a_connection_that_the_server_has_closed_is_not_used_again(call):

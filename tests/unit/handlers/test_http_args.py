@@ -30,6 +30,10 @@ def misfit(**args):
         "http://bücher.example/",
         "http://metadata.google.internal/",
         "http://127.0.0.1#@good",
+        "http://xn--i-7iq.example/",  # a heart: not in IDNA 2008, and in use
+        "http://localhost.",
+        "http://[::ffff:127.0.0.1]/",
+        "http://" + "a" * 63 + ".com/",
     ],
 )
 def test_whatever_is_http_is_taken(url):
@@ -64,6 +68,11 @@ def test_whatever_is_http_is_taken(url):
         "http://user:password@example.com/",
         "http://good.test\\@127.0.0.1/",
         "http://" + "a" * 300 + ".com/",
+        "http://" + "a" * 64 + ".com/",
+        "http://example..com/",
+        "http://.com/",
+        "http://./",
+        "http://com../",
         "http://example.com/" + "a" * 9000,
         7,
         None,
