@@ -43,9 +43,11 @@ from quarterdeck.engine.absence import Absence
 from quarterdeck.engine.calls import Calls
 from quarterdeck.engine.reader import Reader
 from quarterdeck.store import pool
-from quarterdeck.store.cache import Cache, Gauges, Memory, Version
+from quarterdeck.store.cache import Cache
 from quarterdeck.store.jobs import JobStore
 from quarterdeck.store.memcached import Memcached
+from quarterdeck.store.memory import Memory
+from quarterdeck.store.shelf import Gauges, Version
 from quarterdeck.store.upkeep import UpkeepStore
 from quarterdeck.telemetry import log
 from quarterdeck.telemetry.metrics import Metrics

@@ -14,13 +14,13 @@ from unittest.mock import patch
 from quarterdeck.cli.main import main
 from quarterdeck.engine import service
 from quarterdeck.engine.reader import Reader
-from quarterdeck.store import cache
+from quarterdeck.store import cache, memory
 
 EVERYTHING = 2**31 - 1
 
 WAYS: dict[str, AbstractContextManager[object]] = {
     "uncached": patch.object(service, "Reader", partial(Reader, largest=EVERYTHING)),
-    "far": patch.object(cache, "Memory", partial(cache.Memory, limit=0)),
+    "far": patch.object(cache, "Memory", partial(memory.Memory, limit=0)),
 }
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from quarterdeck.domain.retry import DEFAULT_RETRY
 from quarterdeck.domain.state import MOVES, Reason, State
 from quarterdeck.engine import attempt, calls, completer, executor, producer, reader, results, submitter, tick, waiters
 from quarterdeck.handlers import built_in
-from quarterdeck.store import cache, embedded, memcached_server, migrator, sealer
+from quarterdeck.store import embedded, memcached_server, memory, migrator, sealer
 from quarterdeck.web import app, index, problems
 from quarterdeck.web.schemas import JobBody
 from tests.docs.documents import DOCS, REFERENCE, REPOSITORY, blocks, code, sections
@@ -287,7 +287,7 @@ FIGURES = [
     ("explanation/grouping.md", f"`src/quarterdeck/engine/reader.py` | {reader.MAX_GROUP} |"),
     ("explanation/grouping.md", f"`src/quarterdeck/engine/results.py` | {results.MAX_GROUP} |"),
     ("explanation/cache.md", f"more than {results.LARGE_FROM // 1024} KiB in PostgreSQL"),
-    ("explanation/cache.md", f"up to {cache.MEMORY // 1024**2} MiB, and behind that"),
+    ("explanation/cache.md", f"up to {memory.MEMORY // 1024**2} MiB, and behind that"),
     ("explanation/cache.md", f"up to {sealer.MAX_SEALED // 1024} KiB of JSON"),
     ("explanation/cache.md", f"may take {memcached_server.OPERATION_TIMEOUT * 1000:g} ms, connecting included"),
     ("explanation/cache.md", f"at most {memcached_server.SLOT_TIMEOUT * 1000:g} ms for one of four connections"),
@@ -330,5 +330,17 @@ def test_the_half_second_is_one():
 
 
 def test_the_image_of_the_compose_page_is_the_one_in_the_stack():
-    (image,) = re.findall(r"^ +image: (\w+)$", COMPOSE, re.MULTILINE)
+    (image,) = re.findall(r"^ +image: (\w+)(?: +#.*)?$", COMPOSE, re.MULTILINE)
     assert f"FROM {image}\n" in (DOCS / "how-to" / "run-with-compose.md").read_text()
+
+
+def test_the_way_to_contribute_names_every_directory_of_code_and_of_tests():
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    directories = {
+        file.relative_to(REPOSITORY).parts[:depth]
+        for pattern, depth in (("src/quarterdeck/*/**/*.py", 3), ("tests/*/**/*", 2))
+        for file in REPOSITORY.glob(pattern)
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    assert {("src", "quarterdeck", "engine"), ("tests", "unit")} <= directories
+    assert [each for each in sorted(directories) if f"{each[-1]}/`" not in text] == []

@@ -11,7 +11,7 @@ import pytest
 
 from quarterdeck import JobContext, Quarterdeck, bootstrap
 from quarterdeck.domain.errors import Unavailable
-from quarterdeck.store import cache
+from quarterdeck.store import memory
 from tests.live.conftest import serving
 from tests.support.faults.proxy import FaultyProxy
 from tests.support.faults.rules import BlackHole
@@ -240,7 +240,7 @@ def ends(frames):
 @pytest.fixture
 async def scene(database_url, link, deck, connection, monkeypatch):
     monkeypatch.setattr(bootstrap, "COMMAND_TIMEOUT", 1.0)
-    monkeypatch.setattr(cache.Memory, "put", lambda *_: None)  # memcached is to be asked
+    monkeypatch.setattr(memory.Memory, "put", lambda *_: None)  # memcached is to be asked
     async with AsyncExitStack() as stack:
         memcached = stack.enter_context(MemcachedProcess())
         worker = await stack.enter_async_context(serving(database_url, deck))

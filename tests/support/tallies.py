@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from quarterdeck.store.cache import Place, ReadOutcome, WriteOutcome
+from quarterdeck.store.shelf import Place, ReadOutcome, WriteOutcome
 
 
 class Counted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Protocol
 
-from quarterdeck.store.cache import Place, ReadOutcome, WriteOutcome
+from quarterdeck.store.shelf import Place, ReadOutcome, WriteOutcome
 
 How = Literal["handed_off", "stored", "duplicate"]
 Move = Literal["promoted", "expired", "rescued", "reconciled"]

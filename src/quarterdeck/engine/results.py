@@ -8,8 +8,9 @@ import msgspec
 
 from quarterdeck.engine.grouped import Grouped
 from quarterdeck.engine.meter import Meter
-from quarterdeck.store.cache import Cache, Version
+from quarterdeck.store.cache import Cache
 from quarterdeck.store.jobs import JobStore
+from quarterdeck.store.shelf import Version
 
 LARGE_FROM = 48 * 1024
 """Bytes, as PostgreSQL stores them, beyond which a result is not read with its job: from there on the cache pays, as

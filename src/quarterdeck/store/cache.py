@@ -2,113 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import secrets
-import uuid
-from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Literal, Protocol
-
-import msgspec
 
 from quarterdeck.config import parse_servers
+from quarterdeck.store.memory import Memory
 from quarterdeck.store.pool import Pool, fetch
+from quarterdeck.store.shelf import Gauges, Shelf, Tally, Version
 
-MEMORY = 32 * 1024 * 1024
-"""Bytes that a cache inside the process takes, at most."""
-OVERHEAD = 512
-"""Bytes that an entry takes beside its value, about."""
 SECRET_SIZE = 32
-
-ReadOutcome = Literal["hit", "miss", "poisoned", "error", "open", "busy"]
-WriteOutcome = Literal["stored", "refused", "error", "open", "busy"]
-Place = Literal["memory", "memcached"]
-Gauges = Mapping[str, Mapping[tuple[str, ...], float]]
-
-
-class Version(msgspec.Struct, frozen=True):
-    """One end of one job: what belongs to it never changes.
-
-    A retry by hand makes another `generation`. The moment is there for copies of a database, and for one that was set
-    back to an earlier state: there the same job may end with the same numbers once more, but not in the same
-    microsecond.
-    """
-
-    tenant: str
-    job_id: uuid.UUID
-    generation: int
-    seq: int
-    finalized_at: dt.datetime
-
-
-class Tally(Protocol):
-    """Who counts what the cache does. Must not raise."""
-
-    def cache_read(self, place: Place, outcome: ReadOutcome) -> None:
-        """A result was looked for."""
-
-    def cache_written(self, place: Place, outcome: WriteOutcome) -> None:
-        """A result was offered."""
-
-
-class Shelf(Protocol):
-    """Keeps results by versions. No method raises, or takes longer than 30 ms; who gets nothing asks the database."""
-
-    async def get(self, version: Version) -> bytes | None:
-        """The result of that version, if it is there."""
-
-    def put(self, version: Version, result: bytes) -> None:
-        """Offers a result. Returns at once; whether it is kept is open."""
-
-    def gauges(self) -> Gauges:
-        """Values of metrics, by name and labels."""
-
-    async def close(self) -> None:
-        """Lets go of connections; nothing is kept from then on."""
-
-
-class Memory:
-    """A shelf inside the process: the results that were asked for last, up to a number of bytes."""
-
-    def __init__(self, tally: Tally, limit: int = MEMORY) -> None:
-        self._tally = tally
-        self._limit = limit
-        self._size = 0
-        self._kept: OrderedDict[Version, bytes] = OrderedDict()
-
-    async def get(self, version: Version) -> bytes | None:
-        """The result, if it is there."""
-        found = self._kept.get(version)
-        if found is not None:
-            self._kept.move_to_end(version)
-        self._tally.cache_read("memory", "miss" if found is None else "hit")
-        return found
-
-    def put(self, version: Version, result: bytes) -> None:
-        """Keeps a result, in place of those that nobody has asked for the longest."""
-        if len(result) + OVERHEAD > self._limit:
-            self._tally.cache_written("memory", "refused")
-            return
-        self._forget(version)
-        self._kept[version] = result
-        self._size += len(result) + OVERHEAD
-        while self._size > self._limit:
-            self._forget(next(iter(self._kept)))
-        self._tally.cache_written("memory", "stored")
-
-    def _forget(self, version: Version) -> None:
-        gone = self._kept.pop(version, None)
-        if gone is not None:
-            self._size -= len(gone) + OVERHEAD
-
-    def gauges(self) -> Gauges:
-        """How much it holds."""
-        return {"cache_bytes": {(): self._size}}
-
-    async def close(self) -> None:
-        """Forgets everything."""
-        self._kept.clear()
-        self._size = 0
 
 
 class Cache:

@@ -12,10 +12,10 @@ import msgspec
 from quarterdeck.domain.errors import Unavailable
 from quarterdeck.domain.job import IdempotencyKey, Job, NewJob
 from quarterdeck.domain.state import State
-from quarterdeck.store.cache import Version
 from quarterdeck.store.pool import ACQUIRE_TIMEOUT, fetch
 from quarterdeck.store.queries import SQL
 from quarterdeck.store.rows import job_of, raw
+from quarterdeck.store.shelf import Version
 
 
 class Inserted(msgspec.Struct, frozen=True):

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
-from quarterdeck.store.cache import Gauges, ReadOutcome, Tally, Version, WriteOutcome
 from quarterdeck.store.memcached_server import Client, MemcachedServer, Unusable
 from quarterdeck.store.sealer import Sealer
+from quarterdeck.store.shelf import Gauges, ReadOutcome, Tally, Version, WriteOutcome
 
 KEEP = 3600
 """Seconds after which memcached forgets a value, also that of a job that was deleted meanwhile."""

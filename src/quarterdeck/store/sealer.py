@@ -11,7 +11,7 @@ import hmac
 
 import msgspec
 
-from quarterdeck.store.cache import Version
+from quarterdeck.store.shelf import Version
 
 MAX_SEALED = 512 * 1024
 """Bytes of a value. Larger ones take memcached several pieces, and us as long to fetch and check as to read them."""

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from quarterdeck.store.cache import Version
 from quarterdeck.store.queries import SQL
+from quarterdeck.store.shelf import Version
 from tests.support.factories import completed, new_id, new_job, open_stores
 
 LARGEST = 8192

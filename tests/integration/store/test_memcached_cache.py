@@ -15,10 +15,10 @@ import pytest
 
 from quarterdeck.store import memcached as memcached_module
 from quarterdeck.store import memcached_server
-from quarterdeck.store.cache import Version
 from quarterdeck.store.memcached import Memcached
 from quarterdeck.store.memcached_server import MemcachedServer, Unusable
 from quarterdeck.store.sealer import HEAD, MAX_SEALED
+from quarterdeck.store.shelf import Version
 from tests.support.bad_memcached import Delay, answering, delaying
 from tests.support.memcached import MemcachedProcess
 from tests.support.tallies import Counted

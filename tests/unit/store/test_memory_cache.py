@@ -5,7 +5,8 @@ import uuid
 
 import pytest
 
-from quarterdeck.store.cache import OVERHEAD, Memory, Version
+from quarterdeck.store.memory import OVERHEAD, Memory
+from quarterdeck.store.shelf import Version
 from tests.support.tallies import Counted
 
 AT = dt.datetime(2031, 1, 2, tzinfo=dt.UTC)

@@ -7,8 +7,8 @@ import uuid
 import msgspec
 import pytest
 
-from quarterdeck.store.cache import Version
 from quarterdeck.store.sealer import FORMAT, HEAD, MAX_SEALED, Sealer
+from quarterdeck.store.shelf import Version
 
 AT = dt.datetime(2031, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC)
 VERSION = Version("acme", uuid.UUID(int=7), 1, 3, AT)
