@@ -55,6 +55,7 @@ class Quarterdeck:
         strings such as `"10s"`. Raises InvalidSubmit for an option that breaks a rule, TypeError for a function whose
         arguments cannot come from JSON, ValueError for a kind that is taken.
         """
+        _check_name("handler", kind)
         if run_in != "async":
             raise ValueError(f"run_in={run_in!r}: this release runs async handlers only")
         options = {
@@ -85,13 +86,18 @@ class Quarterdeck:
         An async generator function that yields it once, or a function that returns an async context manager. Each
         process that runs jobs opens its resources in the order of their registration before its first job, and closes
         them in the opposite order after its last one. What is in `resources` already under that name stays, and nothing
-        is opened. Raises ValueError for a name that is taken, TypeError for a coroutine function.
+        is opened. Raises ValueError for a name that is taken, TypeError for what can make none.
         """
+        _check_name("resource", name)
 
         def register(make: Callable[[], Any]) -> ResourceMaker:
-            chosen = name or make.__name__
+            chosen = name or str(getattr(make, "__name__", make))
+            if isinstance(make, AbstractAsyncContextManager):
+                raise TypeError(f"resource {chosen!r}: give a function that makes it, so that each start has its own")
             if inspect.iscoroutinefunction(make):
                 raise TypeError(f"resource {chosen!r}: `yield` it instead of returning it, so that it can be closed")
+            if inspect.isgeneratorfunction(make):
+                raise TypeError(f"resource {chosen!r}: the function that yields it must be an `async def`")
             if chosen in self._makers:
                 raise ValueError(f"two resources of the name {chosen!r}")
             maker: ResourceMaker = asynccontextmanager(make) if inspect.isasyncgenfunction(make) else make
@@ -150,6 +156,11 @@ class Quarterdeck:
         if self._engine is None:
             raise Unavailable("the service of this deck does not run in this process")
         return self._engine
+
+
+def _check_name(decorator: str, name: object) -> None:
+    if callable(name):  # it would be registered as nothing
+        raise TypeError(f"write @deck.{decorator}(), with parentheses")
 
 
 class HandlerFunction:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any
 
 from quarterdeck.telemetry.log import get_logger
@@ -14,6 +15,8 @@ log = get_logger(__name__)
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that closing may take; then it is interrupted, and has as long again to end."""
+SLOW = 5.0
+"""Seconds after which the log says which one is still being opened, because nothing else tells why no service comes."""
 
 
 class ResourceFailure(Exception):
@@ -79,10 +82,13 @@ class Resources:
     async def _enter(
         self, stack: AsyncExitStack, name: str, make: Callable[[], AbstractAsyncContextManager[Any]]
     ) -> None:
+        slow = asyncio.get_running_loop().call_later(SLOW, partial(log.warning, "resource.opens_slowly", name=name))
         try:
             self._shared[name] = await stack.enter_async_context(make())
         except Exception as error:
             raise ResourceFailure(f"resource {name!r} cannot be opened: {_in_words(error)}") from error
+        finally:
+            slow.cancel()
         stack.callback(self._forget, name)
 
     def _forget(self, name: str) -> None:

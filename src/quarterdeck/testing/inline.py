@@ -51,6 +51,8 @@ async def run_inline(
 
     Raises SubmitError where the service would refuse the submit. What the handler raises is in what is returned.
     """
+    if not isinstance(handler, HandlerFunction):
+        raise TypeError(f"{handler!r} is no handler: give what @deck.handler() has made of a function")
     deck = handler.deck
     kinds = Kinds(deck.handlers, elsewhere)
     new = kinds.check(handler.kind, args, options)

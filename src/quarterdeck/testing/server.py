@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,16 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - a directory with a name of its own is 
 ROOM = 2 * 2**30
 """Bytes that must be free in memory for the server to live there: its log alone may grow to half of it."""
 
+AFTERWARDS = """
+cat
+file="$1/postgres/cluster/postmaster.pid"
+if read -r pid < "$file"; then kill -QUIT "$pid"; fi
+tries=0
+while [ -e "$file" ] && [ "$tries" -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+rm -rf -- "$1"
+"""
+"""Waits until whoever has the other end of its input is gone, which then was killed: ends the server, removes $1."""
+
 
 class DatabaseServer:
     """A PostgreSQL server for tests. `url` leads to it."""
@@ -52,10 +63,10 @@ class DatabaseServer:
 def database_server(url: str | None = None) -> Iterator[DatabaseServer]:
     """A server for the tests of one run: an embedded one in a temporary directory, or the one that `url` names.
 
-    The directory is in memory where there is room. `url` is that of any database, for a role that may create databases:
-    each test gets one of its own, and what is there already is not touched. It is a plain context manager and runs in
-    an event loop of its own, so that a fixture with the scope of the session can hold it while each test has its own
-    loop.
+    The directory is in memory where there is room. It goes, and its server, also where the test run is killed. `url` is
+    that of any database, for a role that may create databases: each test gets one of its own, and what is there already
+    is not touched. It is a plain context manager and runs in an event loop of its own, so that a fixture with the scope
+    of the session can hold it while each test has its own loop.
 
     Raises EmbeddedError, MigrationError, and what asyncpg raises where `url` cannot be used.
     """
@@ -63,16 +74,32 @@ def database_server(url: str | None = None) -> Iterator[DatabaseServer]:
         with _opened(url) as server:
             yield server
         return
-    # A short path: a Unix socket's is limited to some 100 bytes.
-    with tempfile.TemporaryDirectory(prefix="qd-", dir=_memory(), ignore_cleanup_errors=True) as directory:
-        Path(directory).chmod(0o711)  # started by root, the server runs as another user, who must pass
-        postgres = EmbeddedPostgres(Path(directory) / "postgres", settings=FAST)
+    with _directory() as directory:
+        postgres = EmbeddedPostgres(directory / "postgres", settings=FAST)
         _run(postgres.start)
         try:
             with _opened(postgres.dsn()) as server:
                 yield server
         finally:
             _run(postgres.stop)
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    # A short path: a Unix socket's is limited to some 100 bytes.
+    with tempfile.TemporaryDirectory(prefix="qd-", dir=_memory(), ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o711)  # started by root, the server runs as another user, who must pass
+        with subprocess.Popen(
+            ["/bin/sh", "-c", AFTERWARDS, "sh", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C is for the tests
+        ) as afterwards:
+            try:
+                yield Path(name)
+            finally:
+                afterwards.kill()  # not told by the end of its input: a fork of the tests may have that open, too
 
 
 def _memory() -> str | None:

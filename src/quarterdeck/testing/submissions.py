@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from quarterdeck.deck import HandlerFunction
+from quarterdeck.domain.duration import parse_duration
 from quarterdeck.domain.job import Job
 from quarterdeck.domain.state import State
 
@@ -13,6 +14,7 @@ SHOWN = 10
 """How many of the jobs that do not fit a message tells of."""
 
 _SPECIAL = ("count", "delay")
+_DURATIONS = ("delay", "timeout")
 _MISSING = object()
 
 
@@ -58,7 +60,17 @@ def _wanted(kind: HandlerFunction | str, args: Mapping[str, Any] | None, fields:
     wanted: dict[str, Any] = {"kind": kind_of(kind)}
     if args is not None:
         wanted["args"] = dict(args)
-    return wanted | {name: value for name, value in fields.items() if name != "count"}
+    return wanted | {name: _plainly(name, value) for name, value in fields.items() if name != "count"}
+
+
+def _plainly(name: str, value: Any) -> Any:
+    """Durations in seconds: a test may say them as a submit does."""
+    if name not in _DURATIONS or value is None or isinstance(value, int | float):
+        return value
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _misfits(job: Job, wanted: Mapping[str, Any]) -> Iterator[str]:

@@ -26,6 +26,8 @@ NO_QUEUE = "quarterdeck.testing.none"
 """The one queue that the engine of a workbench serves by itself: none that a test uses."""
 LEASE = 300.0
 """Seconds; long, so that a test may stop at a breakpoint."""
+QUIET: dict[str, Any] = {"role": "all", "queues": NO_QUEUE, "bus": "off", "lease": LEASE, "shutdown_grace": 0.0}
+"""The settings with which a service does nothing by itself."""
 
 
 @asynccontextmanager
@@ -38,13 +40,18 @@ async def workbench(
     the test has made. `resources` are put over the deck's own meanwhile, and those that the deck opens for the service
     are opened unless they are given here. `settings` are some of the service's, such as `allow_private_targets`.
 
-    Raises what a service raises that cannot start, and Unavailable where the database cannot be reached.
+    Raises what a service raises that cannot start, TypeError for a setting that it makes itself, and Unavailable where
+    the database cannot be reached.
     """
+    if where == "embedded":  # the one in this directory, with jobs that somebody else has submitted
+        raise ValueError("a workbench runs every job that it finds: give it a database_server(), or a test's database")
+    if taken := sorted({"database_url", *QUIET} & settings.keys()):
+        raise TypeError(f"{taken[0]} is no setting for a test: a workbench says that itself")
     async with AsyncExitStack() as stack:
         url = where if isinstance(where, str) else await stack.enter_async_context(where.database())
         stack.enter_context(_put(deck.resources, resources or {}))
-        quiet = {"database_url": url, "queues": NO_QUEUE, "bus": "off", "lease": LEASE, "shutdown_grace": 0.0}
-        runtime = Runtime(Settings(**{**settings, **quiet}), deck)
+        runtime = Runtime(Settings(**settings, **QUIET, database_url=url), deck)
+        stack.callback(deck.attach, deck.engine)  # a workbench around this one goes on
         stack.push_async_callback(runtime.stop)
         await runtime.start()
         yield Workbench(deck, runtime)

@@ -1,7 +1,7 @@
 """What handlers share is opened before jobs run and closed after them, whatever it does."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -10,6 +10,7 @@ from quarterdeck.bootstrap import Runtime
 from quarterdeck.config import ConfigError, Settings
 from quarterdeck.engine import resources as module
 from quarterdeck.engine.resources import ResourceFailure, Resources
+from tests.support.waiting import eventually
 
 LIFE = []
 
@@ -70,7 +71,7 @@ async def test_one_task_opens_and_closes():
     assert tasks[0] is tasks[1]
 
 
-async def test_a_close_that_raises_stops_nobody(capsys):
+async def test_a_close_that_raises_stops_nobody(caplog):
     async def fail():
         raise ValueError("already closed")
 
@@ -78,14 +79,35 @@ async def test_a_close_that_raises_stops_nobody(capsys):
     await resources.open()
     await resources.close()
     assert LIFE[-2:] == ["closes b", "closes a"]
+    assert "resource.close_failed" in caplog.text
+    assert "already closed" in caplog.text
 
 
-async def test_a_close_that_hangs_is_interrupted(monkeypatch):
+async def test_a_close_that_hangs_is_interrupted(monkeypatch, caplog):
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.01)
     resources = Resources({}, {"a": maker("a"), "b": maker("b", closing=lambda: asyncio.sleep(60))})
     await resources.open()
     await resources.close()
     assert LIFE[-2:] == ["closes b", "closes a"]
+    assert "resource.close_interrupted" in caplog.text
+
+
+async def test_one_that_takes_long_to_open_is_named_meanwhile(monkeypatch, caplog):
+    monkeypatch.setattr(module, "SLOW", 0.01)
+    go_on = asyncio.Event()
+
+    @asynccontextmanager
+    async def slow():
+        await go_on.wait()
+        yield
+
+    resources = Resources({}, {"a": maker("a"), "slow": slow})
+    opening = asyncio.create_task(resources.open())
+    await eventually(lambda: "resource.opens_slowly name='slow'" in caplog.text)
+    go_on.set()
+    await opening
+    await resources.close()
+    assert "name='a'" not in caplog.text
 
 
 async def test_an_opening_under_way_is_given_up():
@@ -120,6 +142,31 @@ def test_a_generator_or_a_context_manager_makes_one_under_a_name_of_its_own():
 
     with pytest.raises(TypeError, match="resource 'returns': `yield` it"):
         deck.resource()(returns)
+
+
+def test_what_can_make_no_resource_is_told_when_it_is_registered():
+    deck = Quarterdeck()
+
+    def plain_generator():
+        yield 1
+
+    with pytest.raises(TypeError, match=r"resource 'plain_generator': .* `async def`"):
+        deck.resource()(plain_generator)
+    with pytest.raises(TypeError, match="resource 'client': give a function"):
+        deck.resource("client")(AsyncExitStack())
+    assert not deck.resource_makers
+
+
+def test_parentheses_that_are_forgotten_are_told():
+    deck = Quarterdeck()
+
+    async def bare():
+        yield 1
+
+    with pytest.raises(TypeError, match=r"@deck\.resource\(\), with parentheses"):
+        deck.resource(bare)
+    with pytest.raises(TypeError, match=r"@deck\.handler\(\), with parentheses"):
+        deck.handler(bare)
 
 
 async def test_a_process_that_runs_no_jobs_opens_none(database_url):

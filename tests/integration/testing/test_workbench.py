@@ -1,12 +1,20 @@
 """workbench: jobs run when a test says so, in order, on a real database."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
+import psutil
 import pytest
 
 from quarterdeck import JobContext, Quarterdeck, Snooze, Unavailable
 from quarterdeck.testing import Line, database_server, run_inline, workbench
+from tests.support.waiting import eventually
 
 
 def make_deck():
@@ -164,6 +172,27 @@ async def test_each_workbench_has_a_database_of_its_own_on_the_server_of_the_tes
             assert await bench.submitted() == []
 
 
+async def test_a_workbench_within_another_leaves_it_as_it_was(bench, server_dsn):
+    with database_server(server_dsn) as server:
+        async with workbench(bench.deck, server) as inner:
+            await bench.deck.submit("note", {"name": "inside"})
+            assert [job.args["name"] for job in await inner.submitted()] == ["inside"]
+    await bench.deck.submit("note", {"name": "outside"})
+    await bench.assert_submitted("note", {"name": "outside"}, count=1)
+    await bench.assert_not_submitted("note", {"name": "inside"})
+
+
+async def test_what_a_workbench_stands_for_cannot_be_set(database_url):
+    for name in ("queues", "lease", "role", "database_url"):
+        with pytest.raises(TypeError, match=f"{name}.*says that itself"):
+            async with workbench(make_deck(), database_url, **{name: "all"}):
+                pass
+    # It would be the database of `qd serve` in this directory, and its jobs would run.
+    with pytest.raises(ValueError, match="database_server"):
+        async with workbench(make_deck(), "embedded"):
+            pass
+
+
 async def test_resources_of_the_service_are_opened_unless_the_test_gives_them(database_url):
     deck = make_deck()
     life = []
@@ -200,3 +229,33 @@ async def test_a_server_is_started_where_none_is_named_and_stopped_afterwards():
             assert await handle.result() == "here"
     with pytest.raises(OSError, match=r"No such file|refused"):
         await asyncpg.connect(server.url)
+
+
+def has_ended(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE  # where nobody reaps what has lost its parent
+    except psutil.NoSuchProcess:
+        return True
+
+
+async def test_the_server_goes_with_a_test_run_that_is_killed():
+    program = (
+        "from quarterdeck.testing import database_server\n"
+        "with database_server() as server: print(server.url, flush=True); input()"
+    )
+    run = subprocess.Popen(  # noqa: ASYNC220 - it only starts
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with run:
+        url = await asyncio.to_thread(run.stdout.readline)
+        directory = Path(parse_qs(urlsplit(url.strip()).query)["host"][0]).parents[1]
+        assert directory.name.startswith("qd-")
+        pid = int((directory / "postgres" / "cluster" / "postmaster.pid").read_text().split()[0])
+        postmaster = psutil.Process(pid)
+        os.killpg(run.pid, signal.SIGKILL)
+    await eventually(lambda: has_ended(postmaster))
+    await eventually(lambda: not directory.exists())

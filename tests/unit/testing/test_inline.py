@@ -272,6 +272,12 @@ async def test_the_deck_is_not_left_open_for_submits():
         await double.submit(number=1)
 
 
+@pytest.mark.parametrize("what", ["greet", asyncio.sleep, deck])
+async def test_only_a_handler_can_be_run(what):
+    with pytest.raises(TypeError, match=r"no handler.*@deck.handler"):
+        await run_inline(what, {"name": "ada"})
+
+
 async def test_a_test_that_is_cancelled_takes_its_handler_along():
     begun, ended = asyncio.Event(), asyncio.Event()
 

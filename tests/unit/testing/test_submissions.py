@@ -27,6 +27,7 @@ JOBS = [job(to="ada", lines=3), job(to="bob", queue="slow", delay=60), job("resi
         ({"lines": 3}, {"queue": "default", "priority": 5}, [0]),
         (None, {"delay": 60}, [1]),
         (None, {"delay": 60.4, "state": "scheduled"}, [1]),
+        (None, {"delay": "1m", "timeout": "15m"}, [1]),
         (None, {"count": 2}, [0, 1]),
         ({"to": "eve"}, {"count": 0}, []),
     ],
@@ -76,6 +77,12 @@ def test_a_long_list_is_cut():
     with pytest.raises(AssertionError) as failed:
         check_submitted([job(number=number) for number in range(25)], "mail", {"number": 25}, {})
     assert str(failed.value).endswith("\n  and 15 more")
+
+
+@pytest.mark.parametrize("value", ["soon", dt.timedelta(1)])
+def test_a_delay_that_is_no_duration_is_a_mistake_of_the_test(value):
+    with pytest.raises(ValueError, match="delay"):
+        check_submitted(JOBS, "mail", None, {"delay": value})
 
 
 def test_a_field_that_no_job_has_is_a_mistake_of_the_test():
