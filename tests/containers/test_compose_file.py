@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import jsonschema
 import pytest
@@ -20,6 +21,7 @@ from tests.containers.files import (
     named_variables,
     read_env_file,
 )
+from tests.containers.processes import PATH, SCRATCH, boxed, can_box, postgres_programs
 
 SCHEMA = json.loads((REPOSITORY / "tests" / "data" / "compose" / "compose_spec.json").read_text())
 EXAMPLE = (REPOSITORY / ".env.example").read_text()
@@ -153,8 +155,26 @@ def test_the_ports_agree():
 
 def test_the_clusters_are_made_as_the_embedded_one_is():
     given = SERVICES["postgres"]["environment"]["POSTGRES_INITDB_ARGS"].split()
-    assert given
-    assert set(given) <= set(embedded._INITDB)
+    # The rest is who may connect, which the image decides by itself.
+    assert given == [
+        option for option in embedded._INITDB if option.startswith(("--encoding", "--locale", "--builtin"))
+    ]
+
+
+@pytest.mark.skipif(not can_box(), reason="this machine lets no process be another user without having one")
+def test_a_cluster_is_made_by_what_is_given_for_it():
+    made = SERVICES["postgres"]["environment"]
+    command = [f"{postgres_programs()}/initdb", "--pgdata", f"{SCRATCH}/new", "--username", made["POSTGRES_USER"]]
+    command += [*made["POSTGRES_INITDB_ARGS"].split(), "--no-sync"]
+    ran = subprocess.run(boxed(command), env={"PATH": PATH, "LANG": "C.UTF-8"}, capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_database_can_write_where_its_image_means_it_to():
+    mounted = dict(each.partition(":")[::2] for each in SERVICES["postgres"]["tmpfs"])
+    assert set(mounted) == {"/tmp", "/run/postgresql"}
+    # A file system that is mounted there is root's; of /tmp everybody may take it for granted, of others not.
+    assert mounted["/run/postgresql"] == "mode=1777"
 
 
 def test_the_major_version_is_the_embedded_one_and_its_volume_is_where_that_version_looks():
@@ -222,7 +242,13 @@ def test_a_process_starts_after_its_database_and_does_not_wait_for_the_cache():
 
 
 def test_nobody_else_s_image_is_taken_for_ours():
-    assert {SERVICES[name]["pull_policy"] for name in OURS} == {"build"}
+    assert {name: SERVICES[name]["pull_policy"] for name in OURS} == {"web": "build", "worker": "never"}
+
+
+def test_an_image_is_built_once():
+    """Compose builds in parallel: of two services that build one name, the second fails where it is not there yet."""
+    assert [name for name, service in SERVICES.items() if "build" in service] == ["web"]
+    assert {SERVICES[name]["image"] for name in OURS} == {"quarterdeck"}
 
 
 def test_memcached_stays_below_its_limit():

@@ -58,6 +58,9 @@ def test_an_override_file_is_valid_and_is_about_services_that_are_there(text):
     for name, changes in override["services"].items():
         environment = SERVICES[name]["environment"] | changes.get("environment", {})
         assert load(environ={key: str(value) for key, value in environment.items() if key.startswith("Q")})
+    built = [changes["image"] for changes in override["services"].values() if "build" in changes]
+    images = {name: changes["image"] for name, changes in override["services"].items() if "image" in changes}
+    assert not images or (set(images) == set(OURS) and built == list(set(images.values()))), "built once, used by both"
 
 
 @pytest.mark.parametrize("text", shown(COMPOSE, "dockerfile"))

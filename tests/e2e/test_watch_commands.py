@@ -88,7 +88,7 @@ def test_what_does_not_complete_is_exit_code_1_and_says_why(run):
     ("arguments", "code", "words"),
     [
         (["jobs", "watch", str(uuid.UUID(int=0))], 3, "there is no job"),
-        (["jobs", "watch", "no-id"], 3, "/job"),
+        (["jobs", "watch", "no-id"], 3, "there is no job no-id"),
         (["jobs", "watch", str(uuid.UUID(int=0)), "--api-key", "another-secret-than-theirs"], 3, "--api-key"),
         (["jobs", "watch", str(uuid.UUID(int=0)), "--url", "http://127.0.0.1:1"], 3, "start a service"),
         (["jobs", "watch", str(uuid.UUID(int=0)), "--url", "elsewhere"], 2, "is no URL"),

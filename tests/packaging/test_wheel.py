@@ -22,6 +22,7 @@ from tests.containers.files import REPOSITORY, copied, in_context
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 INFO = f"quarterdeck-{__version__}.dist-info"
 INSTALLED = {"src/quarterdeck": "quarterdeck", "migrations": "quarterdeck/migrations"}
+COMMAND = "_quarterdeck_command.py"
 INSTALLED["examples/quickstart"] = "quarterdeck/examples/quickstart"
 
 pytestmark = pytest.mark.timeout(120)
@@ -60,7 +61,7 @@ def contents(wheel):
 
 def source_files():
     """What is to be installed: every file by its place in the wheel."""
-    return {
+    return {COMMAND: REPOSITORY / "src" / COMMAND} | {
         f"{place}/{file.relative_to(REPOSITORY / source).as_posix()}": file
         for source, place in INSTALLED.items()
         for file in (REPOSITORY / source).rglob("*")

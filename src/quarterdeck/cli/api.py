@@ -120,7 +120,12 @@ class Api:
 
     def update_queue(self, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Changes settings of a queue and returns it."""
-        return self._ask("PATCH", f"/v1/queues/{quote(name, safe='')}", json=settings, members=("name", "depth"))
+        return self._ask(
+            "PATCH",
+            _path_of(name, "queues"),
+            json=settings,
+            members=("name", "depth"),
+        )
 
     def wait(self, job_id: str, seconds: float = math.inf) -> dict[str, Any]:
         """The job once it has ended, or as it is after `seconds`. A service that restarts meanwhile is waited for."""
@@ -174,6 +179,9 @@ class Api:
         except httpx.LocalProtocolError:
             # Not shown: what cannot be sent is a header, and one of them holds the key.
             raise CommandError("a key holds characters that cannot be sent", exits.WRONG_USAGE) from None
+        except UnicodeError:
+            words = "what was given holds characters that cannot be sent: a key is ASCII, and all else UTF-8"
+            raise CommandError(words, exits.WRONG_USAGE) from None
         except httpx.TransportError as error:
             raise _Passing(self._unanswered(method, error, TIMEOUT + hold)) from None
         self._check(answer, members)
@@ -205,8 +213,8 @@ class Api:
         raise CommandError(words, exits.NO_SERVICE)
 
 
-def _path_of(job_id: str) -> str:
-    return f"/v1/jobs/{quote(job_id, safe='')}"
+def _path_of(name: str, what: str = "jobs") -> str:
+    return f"/v1/{what}/{quote(name, safe='', errors='surrogateescape')}"
 
 
 def _no_url(service: Destination, error: BaseException) -> CommandError:

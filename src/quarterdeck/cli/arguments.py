@@ -38,7 +38,7 @@ def read_object(text: str | None, option: str) -> dict[str, Any]:
         return {}
     try:
         if text == "-":
-            text = sys.stdin.read()
+            text = sys.stdin.read() if sys.stdin is not None else ""  # whoever started us has closed it
         elif text.startswith("@"):
             text = Path(text[1:]).read_text(encoding="utf-8")
     except OSError as error:

@@ -1,5 +1,6 @@
 """`qd config`: what the settings are, and where each comes from."""
 
+import shutil
 from pathlib import Path
 
 import click
@@ -8,6 +9,9 @@ import msgspec
 from quarterdeck.cli.options import config_option, examples, json_option
 from quarterdeck.cli.output import print_json
 from quarterdeck.config import load, settings_table
+
+NARROW = 72
+"""Columns of a terminal below which the meanings of settings would stand there letter by letter."""
 
 
 @click.group()
@@ -46,6 +50,7 @@ def show(*, file: Path | None, as_json: bool) -> None:
             )
             for info in settings_table()
         ],
+        droppable=("meaning",) if shutil.get_terminal_size().columns < NARROW else (),
     )
 
 

@@ -14,7 +14,7 @@ SAMPLE = 8
 """Files that are shown one by one."""
 
 
-@click.command()
+@click.command(short_help="See it work: real jobs on a database of its own.")
 @click.option("--keep", is_flag=True, help="Leave the service running.")
 @json_option
 def demo(*, keep: bool, as_json: bool) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import signal
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from quarterdeck.cli import exits
-from quarterdeck.cli.demo_service import DemoService
+from quarterdeck.cli.demo_service import DemoDirectory, DemoService
 from quarterdeck.cli.demo_web import PAGES, DemoWeb, demo_web
 from quarterdeck.cli.demo_work import (
     FETCH,
@@ -29,7 +28,7 @@ from quarterdeck.cli.demo_work import (
 from quarterdeck.cli.exits import CommandError
 
 
-async def demonstrate(directory: Path, *, keep: bool, quiet: bool) -> dict[str, Any]:
+async def demonstrate(directory: DemoDirectory, *, keep: bool, quiet: bool) -> dict[str, Any]:
     """Starts a service in `directory`, has it do the work, and reports what came out.
 
     Raises CommandError where the service cannot start or work, or a job does not complete.
@@ -37,12 +36,12 @@ async def demonstrate(directory: Path, *, keep: bool, quiet: bool) -> dict[str, 
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    source = find_source(directory)
+    source = find_source(directory.path)
     service = DemoService(source.app, directory=directory, cwd=source.cwd, root=source.root)
     say: Callable[[str], None] = (lambda _text: None) if quiet else (lambda text: click.echo(text, err=True))
     completed = False
     try:
-        say(f"Starting a service on an embedded PostgreSQL in {directory} …")
+        say(f"Starting a service on an embedded PostgreSQL in {directory.path} …")
         began = monotonic()
         await _start(service, say)
         started = monotonic()

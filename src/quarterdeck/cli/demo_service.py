@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -28,38 +29,58 @@ STOP_TIMEOUT = 30.0
 _PAUSE = 0.02
 
 
+class DemoDirectory(NamedTuple):
+    """Where a demo's files are. `lock` is an open file: who has it, has the directory for itself."""
+
+    path: Path
+    lock: int
+
+
 @contextlib.contextmanager
-def demo_directory(*, keep: bool = False) -> Iterator[Path]:
+def demo_directory(*, keep: bool = False) -> Iterator[DemoDirectory]:
     """Where the demo's database lives, so that the second run is fast.
 
-    Where that cannot be written it is a temporary directory, removed afterwards unless it is to be kept.
+    Where that cannot be written, or another demo uses it, it is a temporary directory, removed afterwards unless it is
+    to be kept.
     """
-    directory = Path(".quarterdeck/demo").absolute()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
+        directory = _taken(Path(".quarterdeck/demo").absolute())
     except OSError:
-        temporary = Path(tempfile.mkdtemp(prefix="quarterdeck-demo-"))
-        try:
-            yield temporary
-        finally:
-            if not keep:
-                shutil.rmtree(temporary, ignore_errors=True)
+        directory = _taken(Path(tempfile.mkdtemp(prefix="quarterdeck-demo-")))
+        keep_files = keep
     else:
+        keep_files = True
+    try:
         yield directory
+    finally:
+        os.close(directory.lock)
+        if not keep_files:
+            shutil.rmtree(directory.path, ignore_errors=True)
+
+
+def _taken(path: Path) -> DemoDirectory:
+    """The directory, made where it is missing. Raises OSError where it cannot be written, or is another's."""
+    path.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return DemoDirectory(path, lock)
 
 
 class DemoService:
     """The service; `url` is known once it is ready."""
 
-    def __init__(self, app: str, *, directory: Path, cwd: Path, root: Path) -> None:
+    def __init__(self, app: str, *, directory: DemoDirectory, cwd: Path, root: Path) -> None:
         self.url = ""
-        self.log_file = directory / "serve.log"
-        self._cluster = directory / "cluster"
+        self.log_file = directory.path / "serve.log"
+        self._lock = directory.lock
+        self._cluster = directory.path / "cluster"
         self._command = [
             *(sys.executable, "-m", "quarterdeck", "serve", app),
-            *("--bind", "127.0.0.1:0", "--database-url", "embedded", "--data-dir", str(directory)),
+            *("--bind", "127.0.0.1:0", "--database-url", "embedded", "--data-dir", str(directory.path)),
             # The settings of whoever runs the demo are not the demo's.
             *("--config", os.devnull, "--log-level", "info", "--log-format", "json"),
         ]
@@ -104,8 +125,7 @@ class DemoService:
         return True
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        self.log_file.unlink(missing_ok=True)  # a service that was kept running goes on writing to its own
-        with self.log_file.open("xb") as log:
+        with self.log_file.open("wb") as log:
             return subprocess.Popen(
                 self._command,
                 cwd=self._cwd,
@@ -113,6 +133,7 @@ class DemoService:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                pass_fds=(self._lock,),  # a service that is kept keeps the directory
                 start_new_session=True,  # a Ctrl-C is for the demo, which stops the service after its own work
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -18,12 +19,15 @@ from quarterdeck.cli import advice, exits
 from quarterdeck.cli.destination import Destination
 from quarterdeck.cli.exits import CommandError
 from quarterdeck.cli.output import printable, printable_line
+from quarterdeck.cli.reasons import reasons
 from quarterdeck.cli.tables import console
 from quarterdeck.client import Client, Event, QuarterdeckClientError, Unauthenticated, Unreachable
 from quarterdeck.clock import rfc3339
 
 OUTLAST = 30.0
 """Seconds that following goes on while the service is gone, as in a restart."""
+
+JOBS = "/v1/jobs/"
 
 Show = Callable[[Event], None]
 
@@ -34,6 +38,9 @@ def follow(service: Destination, job_id: str, *, as_json: bool, patience: float 
     Raises CommandError where the service cannot be reached within `patience` seconds or refuses, and where the job did
     not complete.
     """
+    if not _is_id(job_id):
+        words = f"there is no job {printable_line(job_id)}; {advice.next_step(service, 404, {}, path=JOBS)}"
+        raise CommandError(words, exits.NO_SERVICE)
     try:
         last = asyncio.run(_followed(service, job_id, as_json=as_json, patience=patience))
     except ValueError as error:
@@ -45,8 +52,16 @@ def follow(service: Destination, job_id: str, *, as_json: bool, patience: float 
     if last is not None and last.event == "job.completed":
         return exits.DONE
     how = "gone" if last is None else last.event.removeprefix("job.")
-    why = "" if last is None else ", ".join(_reasons(last))
+    why = "" if last is None else ", ".join(reasons(last.data, last.data.get("error")))
     raise CommandError(f"job {job_id} was {how}{f': {printable(why)}' if why else ''}", exits.JOB_FAILED)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _refused(service: Destination, error: QuarterdeckClientError) -> str:
@@ -54,7 +69,7 @@ def _refused(service: Destination, error: QuarterdeckClientError) -> str:
     if isinstance(error, Unreachable) and isinstance(error.__context__, OSError):
         return advice.unreachable(service, error.__context__)
     status = error.status or (401 if isinstance(error, Unauthenticated) else 0)
-    then = advice.next_step(service, status, error.problem, path="/v1/jobs/")
+    then = advice.next_step(service, status, error.problem, path=JOBS)
     if isinstance(error, Unreachable) and not then:
         then = advice.START_ONE
     return f"{printable_line(exits.one_line(error))}{f'; {then}' if then else ''}"
@@ -72,14 +87,6 @@ async def _followed(service: Destination, job_id: str, *, as_json: bool, patienc
                 last = event
                 show(event)
     return last
-
-
-def _reasons(event: Event) -> Iterator[str]:
-    """Why it came to that."""
-    data = event.data
-    yield from (text for text in (data.get("state_reason"), data.get("state_detail")) if text)
-    if isinstance(error := data.get("error"), dict) and "type" in error:
-        yield f"{error['type']}: {error.get('message')}"
 
 
 def _display(*, as_json: bool) -> AbstractContextManager[Show]:
@@ -121,7 +128,7 @@ def line_of(event: Event) -> str:
         case "job.output":
             words += [data.get("output")]
         case _:
-            words.append(", ".join(_reasons(event)))
+            words.append(", ".join(reasons(data, data.get("error"))))
             words += [data["result"]] if "result" in data else []
     return " ".join(part for part in (" ".join(printable(word).split("\n")) for word in words) if part)
 

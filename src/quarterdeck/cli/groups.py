@@ -11,6 +11,9 @@ import click
 
 from quarterdeck.cli.output import OutputLost
 
+LONGEST_LINE = 62
+"""Letters of the line that a list has of a command."""
+
 
 class Program(click.Group):
     """The root of all commands. `sections` has their names by the heading that they stand under in the help."""
@@ -21,7 +24,8 @@ class Program(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Writes each section with its commands."""
-        limit = formatter.width - 6 - max(map(len, self.commands))
+        # Where there is less room it takes several lines.
+        limit = max(LONGEST_LINE, formatter.width - 6 - max(map(len, self.commands)))
         for heading, names in self.sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(limit)) for name in names])

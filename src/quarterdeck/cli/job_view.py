@@ -29,7 +29,7 @@ def show_job(
 ) -> None:
     """Prints a job: one line a field that is set, the last failed attempts, and what it wrote last."""
     table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("job", Text(printable(job["id"])))
+    table.add_row("job", Text(printable(job["id"]), overflow="fold"))
     for name in _FIELDS:
         if (words := _words(job, name)) is not None:
             style = STYLES.get(words, "") if name == "state" else ""

@@ -10,6 +10,7 @@ import click
 
 from quarterdeck.cli.options import config_option, data_dir_option, database_url_option, examples, json_option
 from quarterdeck.cli.output import print_json
+from quarterdeck.clock import rfc3339
 from quarterdeck.config import load
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def status(*, file: Path | None, as_json: bool, **flags: str | None) -> None:
 
     wrong = {one.version: "unknown to this program" for one in found.ahead}
     wrong |= {one.version: "applied with another content" for one in found.drifted}
-    rows = [(one.label, wrong.get(one.version, "applied"), str(one.applied_at)) for one in found.applied]
+    rows = [(one.label, wrong.get(one.version, "applied"), rfc3339(one.applied_at)) for one in found.applied]
     rows += [(one.label, "pending", "") for one in found.pending]
     show_table(("migration", "state", "applied at"), sorted(rows))
 
@@ -89,7 +90,7 @@ def verify(*, file: Path | None, as_json: bool, **flags: str | None) -> None:
 def _facts(migration: Applied | Migration) -> dict[str, object]:
     facts: dict[str, object] = {"version": migration.version, "name": migration.name}
     applied_at = getattr(migration, "applied_at", None)
-    return facts if applied_at is None else {**facts, "applied_at": applied_at.isoformat()}
+    return facts if applied_at is None else {**facts, "applied_at": rfc3339(applied_at)}
 
 
 def _run(flags: Mapping[str, object], file: Path | None, work: Callable[[Migrator], Awaitable[T]]) -> T:

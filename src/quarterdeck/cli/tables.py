@@ -16,6 +16,9 @@ from quarterdeck.cli.output import OutputLost, printable
 WIDE = 500
 """Columns where nobody looks: a pipe or a file gets each row on one line, for `grep` and the like."""
 
+NARROW = 7
+"""Columns that a cell needs at least, with what is between it and the next."""
+
 STYLES = {
     "completed": "green",
     "discarded": "red",
@@ -74,6 +77,9 @@ def show_table(
         table = _table(shown, cells, title)
     if not screen.is_terminal:
         screen.width = max(WIDE, _width(screen, table))
+    elif screen.width < _width(screen, _table(shown[:1], [row[:1] for row in cells], None)) + NARROW * (len(shown) - 1):
+        # The terminal breaks the lines: rich would cut what a row begins with, and without a word.
+        screen.width = max(screen.width, _measured(screen, table).minimum)
     screen.print(table)
     if left_out:
         click.echo(f"left out for want of room: {', '.join(left_out)}; --json has everything", err=True)
@@ -98,4 +104,8 @@ def _cell(value: object) -> Text:
 
 def _width(screen: Console, table: Table) -> int:
     """How many columns it takes where no cell is broken."""
-    return Measurement.get(screen, screen.options.update(max_width=1_000_000), table).maximum
+    return _measured(screen, table).maximum
+
+
+def _measured(screen: Console, table: Table) -> Measurement:
+    return Measurement.get(screen, screen.options.update(max_width=1_000_000), table)

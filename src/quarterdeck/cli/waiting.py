@@ -12,6 +12,7 @@ from quarterdeck.cli import exits
 from quarterdeck.cli.api import Api
 from quarterdeck.cli.exits import CommandError
 from quarterdeck.cli.output import print_json, printable
+from quarterdeck.cli.reasons import reasons
 from quarterdeck.cli.tables import console
 from quarterdeck.domain.state import TERMINAL
 
@@ -43,9 +44,8 @@ def judge(job: dict[str, Any], seconds: float) -> int:
     if job["state"] not in TERMINAL:
         advice = f"`qd jobs show {job['id']}` tells how it goes on"
         raise CommandError(f"job {job['id']} is {job['state']} after {seconds:g} s: {advice}", exits.NO_SERVICE)
-    why = [text for text in (job["state_reason"], job["state_detail"]) if text]
-    why += [f"{error['type']}: {error['message']}" for error in job["errors"][-1:]]
-    because = f": {printable(', '.join(why))}" if why else ""
+    why = ", ".join(reasons(job, job["errors"][-1] if job["errors"] else None))
+    because = f": {printable(why)}" if why else ""
     raise CommandError(f"job {job['id']} was {job['state']}{because}", exits.JOB_FAILED)
 
 

@@ -355,3 +355,26 @@ def test_who_waits_at_a_terminal_sees_for_what_and_the_result_stays_alone(servic
     out, err = capsys.readouterr()
     assert json.loads(out) == {"n": 1}
     assert ("waiting for job some-id" in err) == told
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["submit", "echo", "word=\udcff"],
+        ["submit", "\udcff"],
+        ["submit", "echo", "--idempotency-key", "é"],
+        ["jobs", "list", "--kind", "\udcff"],
+    ],
+    ids=ascii,
+)
+def test_what_no_request_can_hold_is_wrong_usage(service, arguments, capsys):
+    assert run([*arguments, "--url", service.url]) == exits.WRONG_USAGE
+    told = capsys.readouterr().err
+    assert told == "qd: what was given holds characters that cannot be sent: a key is ASCII, and all else UTF-8\n"
+    assert service.requests == []
+
+
+def test_a_name_that_is_no_text_is_asked_for_as_it_is(service):
+    service.answers = [(200, {"name": "?", "paused": True, "depth": {}})]
+    assert run(["queues", "pause", "\udcff", "--url", service.url]) == exits.DONE
+    assert [path for _, path, *_ in service.requests] == ["/v1/queues/%FF"]

@@ -41,6 +41,16 @@ def test_people_get_a_table_without_secrets(capsys, monkeypatch):
     assert SECRET not in out
 
 
+def test_a_narrow_terminal_gets_no_meanings(capsys, monkeypatch):
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "60"}.items():
+        monkeypatch.setenv(name, value)
+    assert run(["config", "show"]) == 0
+    told = capsys.readouterr()
+    assert "concurrency" in told.out
+    assert "Address to" not in told.out
+    assert told.err == "left out for want of room: meaning; --json has everything\n"
+
+
 def test_a_named_file_takes_the_place_of_the_usual_one(tmp_path, capsys):
     (tmp_path / "other.toml").write_text("lease = '20s'\n")
     assert run(["config", "show", "--json", "--config", "other.toml"]) == 0

@@ -51,9 +51,20 @@ def test_the_demo_works_on_this_very_repository(tmp_path):
 def test_the_demo_s_database_stays_in_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with demo_directory() as directory:
-        assert directory == tmp_path / ".quarterdeck" / "demo"
-        assert list(directory.iterdir()) == []
-    assert directory.is_dir()
+        assert directory.path == tmp_path / ".quarterdeck" / "demo"
+        assert [file.name for file in directory.path.iterdir()] == ["demo.lock"]
+    assert directory.path.is_dir()
+
+
+def test_two_demos_at_once_have_a_database_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with demo_directory() as first:
+        with demo_directory() as second:
+            assert second.path != first.path
+        assert not second.path.exists()
+        assert first.path.is_dir()
+    with demo_directory() as third:
+        assert third.path == first.path
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -61,10 +72,10 @@ def test_where_nothing_can_be_written_a_temporary_directory_is_taken(tmp_path, m
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".quarterdeck").write_text("a file in its place")
     with demo_directory(keep=keep) as directory:
-        (directory / "file").touch()
-        assert not directory.is_relative_to(tmp_path)
-    assert directory.exists() is keep
-    shutil.rmtree(directory, ignore_errors=True)
+        (directory.path / "file").touch()
+        assert not directory.path.is_relative_to(tmp_path)
+    assert directory.path.exists() is keep
+    shutil.rmtree(directory.path, ignore_errors=True)
 
 
 def test_checksums_are_compared_with_what_the_files_hold(tmp_path):

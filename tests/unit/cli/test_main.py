@@ -58,7 +58,7 @@ def test_the_version_is_the_package_s(capsys):
 
 def test_both_names_of_the_program_are_installed():
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
-    assert project["project"]["scripts"] == dict.fromkeys(("quarterdeck", "qd"), "quarterdeck.cli.main:main")
+    assert project["project"]["scripts"] == dict.fromkeys(("quarterdeck", "qd"), "_quarterdeck_command:main")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,35 @@ def test_every_way_to_fail_has_its_exit_code_and_no_traceback(error, code, line,
     monkeypatch.setitem(commands.commands, "broken", broken)
     assert run(["broken"]) == code
     assert capsys.readouterr().err.lstrip("\n") == line
+
+
+SLOW_IMPORT = """
+import builtins, os, signal, sys
+import _quarterdeck_command as command
+
+def slow(name, *others, imported=builtins.__import__):
+    if name.startswith("quarterdeck"):
+        os.kill(os.getpid(), signal.SIGINT)
+    return imported(name, *others)
+
+builtins.__import__ = slow
+{before}
+sys.argv = ["qd", "--version"]
+command.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "code", "out", "err"),
+    [
+        ("", exits.INTERRUPTED, "", "\nqd: interrupted\n"),
+        ("signal.signal(signal.SIGINT, signal.SIG_IGN)", exits.DONE, f"qd {__version__}\n", ""),
+    ],
+)
+def test_a_ctrl_c_while_the_program_is_imported_is_told_as_any_other(before, code, out, err):
+    program = [sys.executable, "-c", SLOW_IMPORT.format(before=before)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
 
 
 def test_a_command_may_return_its_exit_code(monkeypatch):

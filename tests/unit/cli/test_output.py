@@ -127,12 +127,16 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_ids(capsys, monkeypatch)
     assert ("priority" in out, err) == (True, "")
 
 
-def test_however_narrow_a_terminal_nothing_is_cut(capsys, monkeypatch):
-    on_a_terminal(60, monkeypatch, NO_COLOR="1")
-    show_table(COLUMNS, [ROW])
-    out = capsys.readouterr().out
-    assert ROW[0] in out
-    assert "…" not in out
+@pytest.mark.parametrize("columns", [20, 40, 60])
+def test_however_narrow_a_terminal_nothing_is_cut(columns, capsys, monkeypatch):
+    on_a_terminal(columns, monkeypatch, NO_COLOR="1")
+    show_table(COLUMNS, [ROW], droppable=("priority", "queue"))
+    show_job({**JOB, "id": ROW[0]})
+    table, job = capsys.readouterr().out.split("job ", 1)
+    assert ROW[0] in table
+    assert "…" not in table
+    shown = "".join(job.partition("kind ")[0].split())
+    assert shown == ROW[0], "the id of a job is broken at most"
 
 
 def test_a_pipe_gets_every_row_on_one_line_however_wide(capsys):

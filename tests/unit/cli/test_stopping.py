@@ -55,10 +55,8 @@ def test_each_signal_is_told_to_the_loop_and_one_after_it_does_no_harm(factory):
 @pytest.mark.parametrize("factory", ["asyncio.new_event_loop", "__import__('uvloop').new_event_loop"])
 def test_a_handler_that_blocks_the_loop_cannot_put_off_the_end(factory):
     program = f"""
-import quarterdeck.cli.stopping as module
-module.STOP_MARGIN = 0.3
 async def main():
-    stopping.attach(0.2, lambda count: None)
+    stopping.attach(0.2, lambda count: None, margin=0.3)
     print("here", flush=True)
     time.sleep(60)
 with asyncio.Runner(loop_factory={factory}) as runner:

@@ -67,6 +67,9 @@ def test_args_come_from_an_option_a_file_or_the_input(tmp_path, monkeypatch):
     assert read_object(f"@{file}", "--args") == {"from": "file"}
     assert read_object("-", "--args") == {"from": "input"}
     assert read_object(None, "--args") == {}
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it where the input is closed
+    with pytest.raises(click.UsageError, match="--args is not JSON"):
+        read_object("-", "--args")
 
 
 @pytest.mark.parametrize(
