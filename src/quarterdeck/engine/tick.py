@@ -47,6 +47,8 @@ class Tick:
         self._meter = meter
         self.on_suspects: Callable[[], None] = lambda: None
         self.on_bounded: Callable[[Iterable[str]], None] = lambda _: None
+        self.by_hand = False
+        """Whether somebody else promotes and expires jobs, who wants to see them as they were before."""
         self._sooner = Signal()
         self._next_due: dt.datetime | None = None
 
@@ -91,6 +93,9 @@ class Tick:
         self._on_work(look.queues)
 
     async def _act(self, look: Look) -> None:
+        if self.by_hand:
+            self._next_due = None
+            return
         if look.next_due is not None and look.next_due <= look.now:
             promoted = await self._upkeep.promote_jobs(BATCH)
             # Jobs that another process holds locked are its to promote: the next look is the usual one.

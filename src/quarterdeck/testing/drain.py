@@ -72,6 +72,7 @@ class Drain:
                 return
 
     async def _begin(self) -> None:
+        await self._collect()  # before they are due again
         await self._upkeep.promote_jobs(BATCH)
         await self._upkeep.expire_jobs(BATCH)
         worker = self._lease.worker()
@@ -98,12 +99,15 @@ class Drain:
     async def _wait(self) -> None:
         """Waits until something ends; where there is room for more, not for long."""
         looks = 0
-        while not (over := list(self._over())):
+        while not any(self._over()):
             await asyncio.sleep(PAUSE)
             looks += 1
             if looks == LOOKS and len(self._held) < self._at_once:
                 return
-        for job_id in over:
+        await self._collect()
+
+    async def _collect(self) -> None:
+        for job_id in list(self._over()):
             held = self._held.pop(job_id)
             job = await self._engine.jobs.get(job_id)
             self.ended.append(job)

@@ -93,6 +93,13 @@ async def test_what_is_scheduled_runs_in_the_order_of_its_time(bench):
     assert bench.deck.resources["ran"] == ["in an hour", "in two hours", "tomorrow"]
 
 
+async def test_a_drain_returns_jobs_as_their_attempts_left_them_also_where_they_are_due_at_once(bench):
+    for _ in range(20):
+        await bench.deck.submit("fail", {"until": 2}, retry={"backoff": [0.001], "jitter": False})
+    ended = await bench.drain(scheduled=True, failures=True)
+    assert sorted(job.state for job in ended) == ["completed"] * 20 + ["retryable"] * 20
+
+
 async def test_jobs_run_one_after_another_unless_more_may(bench):
     running, most = 0, []
 
