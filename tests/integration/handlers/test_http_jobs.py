@@ -114,7 +114,6 @@ async def test_a_failed_call_is_tried_again_no_sooner_than_the_server_asks(rest,
         pauses = {path: times[1] - times[0] for path, times in answers.times.items() if len(times) == 2}
         assert pauses["/later"] >= 1
         assert pauses["/date"] >= 1, "a date has whole seconds"
-        assert pauses["/soon"] < pauses["/later"]
         asked = [asked for asked in server.asked if asked.target == "/soon"]
         assert [each.headers["quarterdeck-fence"] for each in asked] == ["1", "2"]
         assert {each.headers["idempotency-key"] for each in asked} == {soon["id"]}
