@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.containers.files import REPOSITORY, final, image_environment
+from tests.support.processes import LoggedProcess
 
 BIN = Path(sys.executable).parent
 PATH = f"{BIN}:/usr/bin:/bin"
@@ -52,7 +53,7 @@ def _succeeds(script: str) -> bool:
     return subprocess.run(boxed(["sh", "-c", script]), capture_output=True, check=False).returncode == 0
 
 
-class Container:
+class Container(LoggedProcess):
     """A service of the compose file, or the image alone, running as a process."""
 
     def __init__(
@@ -64,9 +65,9 @@ class Container:
         environment = {**image_environment(), **service.get("environment", {})}
         environment = {key: _replace(value, replaced) for key, value in environment.items()}
         environment |= {"PATH": PATH, "HOME": "/nonexistent", "TMPDIR": str(SCRATCH if box else directory)}
-        self._log = directory / f"{name}.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+        log_file = directory / f"{name}.log"
+        with log_file.open("wb") as log:
+            process = subprocess.Popen(
                 boxed(command) if box else command,
                 cwd=directory / "app",
                 env=environment,
@@ -75,20 +76,7 @@ class Container:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-    @property
-    def pid(self) -> int:
-        """The process, which the box has become."""
-        return self._process.pid
-
-    @property
-    def exit_code(self) -> int | None:
-        """None while it runs."""
-        return self._process.poll()
-
-    def log(self) -> str:
-        """What it has written."""
-        return self._log.read_text(errors="replace")
+        super().__init__(process, log_file)
 
     def stop(self, within: float) -> int:
         """Ends it as `docker stop` does, and waits; returns its exit code."""

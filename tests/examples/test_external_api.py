@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 
 import httpx
@@ -108,7 +107,6 @@ async def test_a_job_outlives_failures_and_orders_once(api, database_url):
     assert (len(told["requests"]), len(told["orders"])) == (4, 1)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="it is stopped by a signal")
 async def test_the_commands_of_its_page_work(serve, run, monkeypatch):
     port = free_port()
     monkeypatch.setenv("BANK_URL", f"http://127.0.0.1:{port}")

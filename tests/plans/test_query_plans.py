@@ -280,7 +280,8 @@ async def test_a_look_for_orphans_reads_running_jobs_at_most_and_those_once(sess
 
 @pytest.mark.parametrize("statement", ["get_jobs", "fates_of_jobs"])
 async def test_looking_jobs_up_reads_their_own_rows_only(session, statement):
-    touched = await session.explain(statement, await session.running())
+    ids = await session.running()
+    touched = await session.explain(statement, ids, min(ids), max(ids))
     assert_touched(touched, rows=5 * GROUP, buffers=10 * GROUP)
 
 

@@ -6,13 +6,14 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 HERE = "127.0.0.1"
 
 
-class Daemon:
+class Daemon(ABC):
     """A context manager that starts and ends it.
 
     It can be killed and started again on the same port, and frozen: then it takes connections and never answers.
@@ -33,9 +34,9 @@ class Daemon:
     ) -> None:
         self.kill()
 
+    @abstractmethod
     def command(self) -> list[str]:
         """What starts it."""
-        raise NotImplementedError
 
     def start(self, within: float = 10.0) -> None:
         """Starts it, empty, and waits until it takes connections."""

@@ -18,11 +18,10 @@ READY_WITHIN = 30.0
 """Seconds to the first ready answer; making a new embedded database is part of it."""
 
 
-class ServeProcess:
-    """A `qd serve` that was started; everything it writes goes to its log file."""
+class LoggedProcess:
+    """A process; everything it writes goes to its log file."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, log_file: Path) -> None:
-        self.url = url
+    def __init__(self, process: subprocess.Popen[bytes], log_file: Path) -> None:
         self._process = process
         self._log_file = log_file
 
@@ -39,6 +38,14 @@ class ServeProcess:
     def log(self) -> str:
         """What the process has written to stdout and stderr so far."""
         return self._log_file.read_text(errors="replace")
+
+
+class ServeProcess(LoggedProcess):
+    """A `qd serve` that was started."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log_file: Path) -> None:
+        super().__init__(process, log_file)
+        self.url = url
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process, and only to it."""

@@ -19,7 +19,7 @@ from quarterdeck.cli import advice, exits
 from quarterdeck.cli.destination import Destination
 from quarterdeck.cli.exits import CommandError
 from quarterdeck.cli.output import printable, printable_line
-from quarterdeck.cli.reasons import reasons
+from quarterdeck.cli.reasons import not_completed, reasons
 from quarterdeck.cli.tables import console
 from quarterdeck.client import Client, Event, QuarterdeckClientError, Unauthenticated, Unreachable
 from quarterdeck.clock import rfc3339
@@ -51,9 +51,9 @@ def follow(service: Destination, job_id: str, *, as_json: bool, patience: float 
         raise CommandError(f"interrupted; job {job_id} goes on", exits.INTERRUPTED) from None
     if last is not None and last.event == "job.completed":
         return exits.DONE
-    how = "gone" if last is None else last.event.removeprefix("job.")
-    why = "" if last is None else ", ".join(reasons(last.data, last.data.get("error")))
-    raise CommandError(f"job {job_id} was {how}{f': {printable(why)}' if why else ''}", exits.JOB_FAILED)
+    if last is None:
+        raise not_completed(job_id, "gone", {}, None)
+    raise not_completed(job_id, last.event.removeprefix("job."), last.data, last.data.get("error"))
 
 
 def _is_id(text: str) -> bool:

@@ -11,8 +11,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from quarterdeck.cli import exits
 from quarterdeck.cli.api import Api
 from quarterdeck.cli.exits import CommandError
-from quarterdeck.cli.output import print_json, printable
-from quarterdeck.cli.reasons import reasons
+from quarterdeck.cli.output import print_json
+from quarterdeck.cli.reasons import not_completed
 from quarterdeck.cli.tables import console
 from quarterdeck.domain.state import TERMINAL
 
@@ -44,9 +44,7 @@ def judge(job: dict[str, Any], seconds: float) -> int:
     if job["state"] not in TERMINAL:
         advice = f"`qd jobs show {job['id']}` tells how it goes on"
         raise CommandError(f"job {job['id']} is {job['state']} after {seconds:g} s: {advice}", exits.NO_SERVICE)
-    why = ", ".join(reasons(job, job["errors"][-1] if job["errors"] else None))
-    because = f": {printable(why)}" if why else ""
-    raise CommandError(f"job {job['id']} was {job['state']}{because}", exits.JOB_FAILED)
+    raise not_completed(job["id"], job["state"], job, job["errors"][-1] if job["errors"] else None)
 
 
 @contextmanager

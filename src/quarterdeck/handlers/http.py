@@ -80,7 +80,8 @@ class HttpCalls:
             else:
                 given.append((name, value.strip()))
         usual = "GET" if content is None else "POST"
-        call = _Call(method or usual, read_url(url), given, content or b"", content_type)
+        asked = read_url(url)
+        call = _Call(method or usual, asked, given, content or b"", content_type)
         ours = [("Idempotency-Key", str(ctx.job.id)), ("Quarterdeck-Fence", str(ctx.fence))]
         try:
             async with asyncio.timeout(LONGEST if ctx.job.timeout is None else None):
@@ -89,7 +90,7 @@ class HttpCalls:
             raise CallFailed(f"{_shown(call)} was not answered within {LONGEST:g} s") from None
         _judge(call, answer, expect)
         result = {"status": answer.status, "headers": headers_of(answer), **body_of(answer)}
-        if call.url != read_url(url):
+        if call.url != asked:
             result["url"] = str(call.url)
         return {**result, "elapsed": round(time.monotonic() - began, 3)}
 

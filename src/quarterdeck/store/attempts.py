@@ -14,7 +14,7 @@ import msgspec
 from quarterdeck.domain.job import Job
 from quarterdeck.domain.outcome import Transition
 from quarterdeck.domain.state import State
-from quarterdeck.store.pool import fetch
+from quarterdeck.store.pool import ends_of, fetch
 from quarterdeck.store.rows import job_of
 
 
@@ -135,7 +135,7 @@ class AttemptStore:
 
     async def fates_of_jobs(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Fate]:
         """What became of jobs whose write changed nothing; absent ones are gone."""
-        rows = await fetch(self._pool, "fates_of_jobs", ids)
+        rows = await fetch(self._pool, "fates_of_jobs", ids, *ends_of(ids))
         return {row["id"]: Fate(row["id"], State(row["state"]), row["fence"], row["cancel_requested"]) for row in rows}
 
     async def held_jobs(self, worker: str) -> dict[uuid.UUID, int]:

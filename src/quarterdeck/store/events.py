@@ -10,7 +10,7 @@ import msgspec
 
 from quarterdeck.domain.events import MAX_VALUE, Past, Written
 from quarterdeck.domain.state import State
-from quarterdeck.store.pool import fetch
+from quarterdeck.store.pool import ends_of, fetch
 
 MAX_WRITTEN = 200
 """Events that handlers wrote, of one job in one reading."""
@@ -25,13 +25,9 @@ class EventStore:
         self._pool = pool
 
     async def read_events(self, afters: Mapping[uuid.UUID, int]) -> dict[uuid.UUID, Past]:
-        """The jobs by id, with what their handlers wrote after the seq given for each, MAX_WRITTEN events at most.
-
-        There must be a job in `afters`.
-        """
-        ids = list(afters)
-        seqs = list(afters.values())
-        rows = await fetch(self._pool, "read_events", ids, seqs, MAX_WRITTEN, MAX_VALUE, min(ids), max(ids))
+        """The jobs by id, with what their handlers wrote after the seq given for each, MAX_WRITTEN events at most."""
+        ids, seqs = list(afters), list(afters.values())
+        rows = await fetch(self._pool, "read_events", ids, seqs, MAX_WRITTEN, MAX_VALUE, *ends_of(ids))
         return {row["id"]: _past(row) for row in rows}
 
 

@@ -12,7 +12,7 @@ import msgspec
 from quarterdeck.domain.errors import Unavailable
 from quarterdeck.domain.job import IdempotencyKey, Job, NewJob
 from quarterdeck.domain.state import State
-from quarterdeck.store.pool import ACQUIRE_TIMEOUT, fetch
+from quarterdeck.store.pool import ACQUIRE_TIMEOUT, ends_of, fetch
 from quarterdeck.store.queries import SQL
 from quarterdeck.store.rows import job_of, raw
 from quarterdeck.store.shelf import Version
@@ -117,7 +117,8 @@ class JobStore:
                     outcome: Inserted | Job = _inserted(rows[0])
                 else:
                     holders = await connection.fetch(SQL["find_unique"], [job.tenant], [job.queue], [job.unique_key])
-                    found = await connection.fetch(SQL["get_jobs"], [row["job_id"] for row in holders])
+                    ids = [row["job_id"] for row in holders]
+                    found = await connection.fetch(SQL["get_jobs"], ids, *ends_of(ids))
                     if not found:  # freed between two statements
                         continue
                     outcome = job_of(found[0])
@@ -169,13 +170,13 @@ class JobStore:
 
     async def get_jobs(self, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Job]:
         """Those of the jobs that exist, of whichever tenant."""
-        rows = await fetch(self._pool, "get_jobs", ids)
+        rows = await fetch(self._pool, "get_jobs", ids, *ends_of(ids))
         return {row["id"]: job_of(row) for row in rows}
 
     async def look_up_jobs(self, ids: Sequence[uuid.UUID], largest: int) -> dict[uuid.UUID, LookedUp]:
         """The same for one id or more, but for results that take more than `largest` bytes where they are stored."""
         found = {}
-        for row in await fetch(self._pool, "look_up_jobs", ids, largest, min(ids), max(ids)):
+        for row in await fetch(self._pool, "look_up_jobs", ids, largest, *ends_of(ids)):
             values = dict(row)
             left_out = values.pop("left_out")
             found[values["id"]] = LookedUp(job_of(values), left_out)
@@ -184,7 +185,7 @@ class JobStore:
     async def get_results(self, ids: Sequence[uuid.UUID]) -> dict[Version, bytes]:
         """The results of those of the jobs, one or more, that have ended: JSON text."""
         found = {}
-        for row in await fetch(self._pool, "get_results", ids, min(ids), max(ids)):
+        for row in await fetch(self._pool, "get_results", ids, *ends_of(ids)):
             values = dict(row)
             result = values.pop("result")
             found[Version(**values)] = b"null" if result is None else result.encode()
@@ -192,9 +193,7 @@ class JobStore:
 
     async def job_versions(self, ids: Sequence[uuid.UUID], watched: Sequence[uuid.UUID]) -> list[JobVersion]:
         """Versions of those of the jobs that have ended, and of those `watched` that have not."""
-        if not ids:
-            return []
-        rows = await fetch(self._pool, "job_versions", ids, watched, min(ids), max(ids))
+        rows = await fetch(self._pool, "job_versions", ids, watched, *ends_of(ids))
         return [JobVersion(**dict(row)) for row in rows]
 
     async def cancel_job(self, job_id: uuid.UUID, tenant: str) -> CancelAnswer | None:

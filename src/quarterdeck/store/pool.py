@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import uuid
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -90,6 +92,15 @@ async def open_pool(dsn: str, *, name: str, size: int, command_timeout: float) -
         max_inactive_connection_lifetime=60,
         server_settings=server_settings(name),
     )
+
+
+def ends_of(ids: Collection[uuid.UUID]) -> tuple[uuid.UUID | None, uuid.UUID | None]:
+    """The least and the greatest of `ids`, for statements that look them up in the history.
+
+    PostgreSQL passes over partitions by a range, and not by an array that is a parameter: without it each of them, one
+    for every day that is kept, is looked into.
+    """
+    return min(ids, default=None), max(ids, default=None)
 
 
 async def fetch(pool: asyncpg.Pool, name: str, *arguments: Any) -> list[asyncpg.Record]:

@@ -133,7 +133,7 @@ class Ledger:
         for each in self.runtime._pools:
             connections = [await each.acquire() for _ in range(each.get_max_size())]
             for connection in connections:
-                await connection.fetch(SQL["get_jobs"], [])
+                await connection.fetch(SQL["get_jobs"], [], None, None)
                 await each.release(connection)
 
     async def done(self, connection, within=20.0):

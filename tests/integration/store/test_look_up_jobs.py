@@ -72,6 +72,8 @@ async def test_a_job_that_runs_again_has_no_result_to_read(stores):
     [
         ("look_up_jobs", "{ids}, 1, {least}, {most}"),
         ("get_results", "{ids}, {least}, {most}"),
+        ("get_jobs", "{ids}, {least}, {most}"),
+        ("fates_of_jobs", "{ids}, {least}, {most}"),
         ("job_versions", "{ids}, {ids}, {least}, {most}"),
         ("read_events", "{ids}, array[0, 0], 200, 65536, {least}, {most}"),
     ],

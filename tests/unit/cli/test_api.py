@@ -1,13 +1,12 @@
 """What the client commands make of the answers of a service: real sockets, canned answers."""
 
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +17,7 @@ from quarterdeck.cli.main import run
 from tests.support.processes import free_port
 
 KEY = "a-secret-of-some-length"
+CERTIFICATE = Path(__file__).parents[2] / "data/tls/localhost.pem"
 JOB = {"id": "some-id", "state": "running", "result": None}
 
 
@@ -200,22 +200,17 @@ def test_a_submit_whose_answer_was_lost_may_have_been_done():
     assert "may have done" not in caught.value.message
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-def test_a_certificate_of_a_private_authority_is_taken_where_it_is_named(tmp_path, monkeypatch):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*request.split(), *names], check=True, capture_output=True)
+def test_a_certificate_of_a_private_authority_is_taken_where_it_is_named(monkeypatch):
     server = Canned()
     server.answers = [(200, JOB)]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(CERTIFICATE)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     url = f"https://localhost:{server.server_address[1]}"
     with serving(server):
         with at(url) as api, pytest.raises(CommandError, match=r"is not trusted .*SSL_CERT_FILE"):
             api.get("some-id")
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
         with at(url) as api:
             assert api.get("some-id") == JOB
 
