@@ -288,7 +288,7 @@ async def test_connections_that_are_reset_in_the_middle_of_work_cost_nothing_but
         load = asyncio.create_task(ledger.submit_all(range(120), every=0.01))
         for _ in range(8):
             await asyncio.sleep(0.15)
-            assert link.reset() > 0
+            await eventually(lambda: link.reset() > 0)  # there may be none yet since the last time
         await load
         assert await ledger.back_at_full_speed(before) < BACK_WITHIN
         await ledger.judge(connection)
