@@ -18,5 +18,6 @@ def main() -> NoReturn:
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    os.write(2, b"\nqd: interrupted\n")
+    line = b"qd: interrupted\n"
+    os.write(2, b"\n" + line if os.isatty(2) else line)  # the terminal has written ^C
     os._exit(130)

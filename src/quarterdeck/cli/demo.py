@@ -31,7 +31,7 @@ def demo(*, keep: bool, as_json: bool) -> None:
         with demo_directory(keep=keep) as directory:
             report = asyncio.run(demonstrate(directory, keep=keep, quiet=as_json))
     except asyncio.CancelledError:  # by a TERM
-        raise click.Abort from None
+        raise CommandError("interrupted", exits.INTERRUPTED) from None
     if as_json:
         print_json(report)
     else:

@@ -1,5 +1,8 @@
 """Exit codes, and the error that ends a command with one of them and one line of explanation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 DONE = 0
 """What was asked for happened; a service that was stopped by INT or TERM included."""
 JOB_FAILED = 1
@@ -23,6 +26,23 @@ class CommandError(Exception):
         super().__init__(message)
         self.message = message
         self.exit_code = exit_code
+
+
+class Meaning:
+    """What it means that a command is interrupted now; empty where that needs no words."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+
+@contextmanager
+def interrupted(words: str = "") -> Iterator[Meaning]:
+    """Ends the command with one line at a Ctrl-C. `words` say what it means, and may be changed on the way."""
+    meaning = Meaning(words)
+    try:
+        yield meaning
+    except KeyboardInterrupt:
+        raise CommandError("; ".join(filter(None, ("interrupted", meaning.words))), INTERRUPTED) from None
 
 
 def after_submit(job_id: str, error: CommandError) -> CommandError:

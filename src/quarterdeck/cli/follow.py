@@ -47,8 +47,6 @@ def follow(service: Destination, job_id: str, *, as_json: bool, patience: float 
         raise CommandError(exits.one_line(error), exits.WRONG_USAGE) from None
     except QuarterdeckClientError as error:
         raise CommandError(_refused(service, error), exits.NO_SERVICE) from None
-    except KeyboardInterrupt:
-        raise CommandError(f"interrupted; job {job_id} goes on", exits.INTERRUPTED) from None
     if last is not None and last.event == "job.completed":
         return exits.DONE
     if last is None:

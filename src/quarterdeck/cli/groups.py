@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from quarterdeck.cli import exits
 from quarterdeck.cli.output import OutputLost
 
 LONGEST_LINE = 62
@@ -34,12 +35,12 @@ class Program(click.Group):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """As of any command. Raises OutputLost where the help cannot be written."""
-        with _output_may_be_lost():
+        with exits.interrupted(), _output_may_be_lost():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """As of any command. Raises OutputLost where what it prints cannot be written."""
-        with _output_may_be_lost():
+        with exits.interrupted(), _output_may_be_lost():
             return super().invoke(ctx)
 
 

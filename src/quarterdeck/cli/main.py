@@ -81,6 +81,8 @@ def run(arguments: list[str], name: str = "qd") -> int:
                 return exits.DONE
         message, code = _explained(error, name)
         with contextlib.suppress(OSError):
+            if code == exits.INTERRUPTED and sys.stderr.isatty():
+                click.echo(err=True)  # the terminal has written ^C
             click.echo(message, err=True)
     return code if isinstance(code, int) else exits.DONE
 

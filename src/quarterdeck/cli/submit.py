@@ -80,24 +80,27 @@ def submit(
         raise click.UsageError("Give either --wait or --watch, and with --dry-run neither.")
     args = {**read_object(args_text, "--args"), **read_pairs(pairs)}
     document = {"kind": kind, "args": args, **_given(options, metadata, unique=unique, unique_key=unique_key)}
-    with service.open() as api:
-        submitted = api.submit(document, dry_run=dry_run, idempotency_key=idempotency_key)
-        job = submitted.job
-        if dry_run:
-            return _shown(job, as_json=as_json)
-        _tell_of_another(submitted)
-        if wait is not None:
-            from quarterdeck.cli.waiting import wait_for  # noqa: PLC0415 - slow
+    unsure = "nothing was submitted" if dry_run else "whether the job was submitted is not known"
+    with exits.interrupted(unsure) as meaning:
+        with service.open() as api:
+            submitted = api.submit(document, dry_run=dry_run, idempotency_key=idempotency_key)
+            job = submitted.job
+            if dry_run:
+                return _shown(job, as_json=as_json)
+            meaning.words = f"job {job['id']} goes on"
+            _tell_of_another(submitted)
+            if wait is not None:
+                from quarterdeck.cli.waiting import wait_for  # noqa: PLC0415 - slow
 
-            return wait_for(api, job, wait, as_json=as_json)
-    if watch:
-        return _watched(job["id"], service, as_json=as_json)
-    if as_json:
-        print_json(job)
-    else:
-        click.echo(job["id"])
-        hint(f"`qd jobs watch {job['id']}` follows it")
-    return exits.DONE
+                return wait_for(api, job, wait, as_json=as_json)
+        if watch:
+            return _watched(job["id"], service, as_json=as_json)
+        if as_json:
+            print_json(job)
+        else:
+            click.echo(job["id"])
+            hint(f"`qd jobs watch {job['id']}` follows it")
+        return exits.DONE
 
 
 def _given(options: Mapping[str, Any], metadata: str | None, *, unique: bool, unique_key: str | None) -> dict[str, Any]:

@@ -26,8 +26,6 @@ def wait_for(api: Api, job: dict[str, Any], seconds: float, *, as_json: bool) ->
     try:
         with _spinner(f"waiting for job {job_id}"):
             job = api.wait(job_id, seconds)
-    except KeyboardInterrupt:
-        raise CommandError(f"interrupted; job {job_id} goes on", exits.INTERRUPTED) from None
     except CommandError as error:
         raise exits.after_submit(job_id, error) from None
     if as_json:

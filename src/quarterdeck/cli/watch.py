@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from quarterdeck.cli import exits
 from quarterdeck.cli.destination import Destination
 from quarterdeck.cli.options import client_options, examples, job_argument, json_option
 
@@ -25,4 +26,5 @@ def watch(*, job_id: str, service: Destination, as_json: bool) -> int:
     """
     from quarterdeck.cli.follow import follow  # noqa: PLC0415 - slow
 
-    return follow(service, job_id, as_json=as_json)
+    with exits.interrupted(f"job {job_id} goes on"):
+        return follow(service, job_id, as_json=as_json)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from quarterdeck.cli import exits
@@ -81,8 +82,40 @@ def no_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def interrupted_at(service, monkeypatch):
+    service.answers = [(202, JOB)]
+    real = httpx.Client.request
+
+    def interrupt(number):
+        def request(*arguments, **options):
+            if len(service.requests) == number:
+                raise KeyboardInterrupt
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(httpx.Client, "request", request)
+        return service.url
+
+    return interrupt
+
+
 def problem(status, **fields):
     return status, {"type": "/problems/x", "title": "A title", "status": status, **fields}
+
+
+@pytest.mark.parametrize(
+    ("option", "answers", "meaning"),
+    [
+        ("--wait", 0, "whether the job was submitted is not known"),
+        ("--watch", 0, "whether the job was submitted is not known"),
+        ("--wait", 1, "job some-id goes on"),
+        ("--dry-run", 0, "nothing was submitted"),
+    ],
+)
+def test_a_ctrl_c_at_any_moment_of_a_submission_says_what_it_means(interrupted_at, capsys, option, answers, meaning):
+    assert run(["submit", "a.kind", option, "--url", interrupted_at(answers)]) == exits.INTERRUPTED
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", f"qd: interrupted; {meaning}\n")
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,18 @@ def test_every_way_to_fail_has_its_exit_code_and_no_traceback(error, code, line,
 
     monkeypatch.setitem(commands.commands, "broken", broken)
     assert run(["broken"]) == code
-    assert capsys.readouterr().err.lstrip("\n") == line
+    assert capsys.readouterr().err == line
+
+
+def test_at_a_terminal_the_line_of_a_ctrl_c_is_a_line_of_its_own(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)  # which has written ^C
+    monkeypatch.setitem(commands.commands, "broken", click.Command("broken", callback=interrupted))
+    assert run(["broken"]) == exits.INTERRUPTED
+    assert capsys.readouterr().err == "\nqd: interrupted\n"
+
+
+def interrupted():
+    raise KeyboardInterrupt
 
 
 SLOW_IMPORT = """
@@ -142,7 +153,7 @@ command.main()
 @pytest.mark.parametrize(
     ("before", "code", "out", "err"),
     [
-        ("", exits.INTERRUPTED, "", "\nqd: interrupted\n"),
+        ("", exits.INTERRUPTED, "", "qd: interrupted\n"),
         ("signal.signal(signal.SIGINT, signal.SIG_IGN)", exits.DONE, f"qd {__version__}\n", ""),
     ],
 )
