@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.database import TestServer, fresh_database, running_server
 from tests.support.interpreters import missing
+from tests.support.loops import CheckedLoop
 from tests.support.tasks import no_task_left
 
 SERVER = pytest.StashKey[TestServer | str]()
@@ -44,6 +45,10 @@ def pytest_configure():
     """A run in the background ignores INT, and so would every process that a test starts and interrupts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_asyncio_loop_factories():
+    return {"checked": CheckedLoop}
 
 
 def pytest_unconfigure(config):
