@@ -15,6 +15,7 @@ from quarterdeck.deck import Quarterdeck
 from quarterdeck.domain.errors import Unavailable
 from quarterdeck.engine.bus import Bus
 from quarterdeck.engine.exposition import Exposition
+from quarterdeck.engine.parts import Parts
 from quarterdeck.engine.registry import Registry
 from quarterdeck.engine.resources import ResourceFailure, Resources
 from quarterdeck.engine.service import Engine
@@ -167,7 +168,7 @@ class Runtime:
         await Migrator(dsn).prepare(apply=self.settings.migrate)
         api = await self._open_pool(dsn, pool.API, API_CONNECTIONS)
         self._cache = await open_cache(self.settings.memcached, api, self.metrics)
-        engine = Engine(
+        parts = Parts(
             self.settings,
             self._registry,
             api=api,
@@ -179,6 +180,7 @@ class Runtime:
             version=__version__,
             meter=self.metrics,
         )
+        engine = Engine(parts)
         try:
             await engine.start()
         except BaseException:  # a stop in the middle of the start, too

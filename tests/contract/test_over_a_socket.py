@@ -136,8 +136,8 @@ async def test_a_client_that_goes_away_is_waited_for_no_longer(port, http, runti
     job = (await http.post("/v1/jobs", json={"kind": "hold"})).json()
     async with connected(port) as (_, writer):
         writer.write(f"GET /v1/jobs/{job['id']} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n\r\n".encode())
-        await eventually(lambda: runtime.engine._waiters._expected)
-    await eventually(lambda: not runtime.engine._waiters._expected)
+        await eventually(lambda: runtime.engine.parts.waiters._expected)
+    await eventually(lambda: not runtime.engine.parts.waiters._expected)
 
 
 @pytest.mark.parametrize(

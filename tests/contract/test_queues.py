@@ -260,7 +260,7 @@ async def test_live_workers_are_listed_newest_first_and_dead_ones_are_not(client
         other = await stores.register(queues="a,b=5", slots=3)
         await stores.register(lease=0.0)
     page = (await client.get("/v1/workers")).json
-    here = runtime.engine._lease.worker()
+    here = runtime.engine.parts.lease.worker()
     assert ([worker["id"] for worker in page["items"]], page["next"]) == ([other, here], None)
     theirs, ours = page["items"]
     assert (theirs["queues"], theirs["slots"], theirs["running"]) == ("a,b=5", 3, 0)

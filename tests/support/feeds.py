@@ -76,12 +76,11 @@ async def feeding(stores: Stores, source: Any = None, ring: FeedRing | None = No
     feed = Feed(
         FeedStore(source), EventStore(source), calls=calls, meter=Metrics("0"), worker=lambda: worker, ring=ring
     )
-    deaths: list[BaseException] = []
-    tasks = Tasks(deaths.append)
+    tasks = Tasks()
     tasks.spawn("feed", feed.run())
     try:
         yield Feeder(feed, worker)
     finally:
         await tasks.cancel()
         await calls.close()
-        assert not deaths, deaths
+        assert not tasks.deaths, tasks.deaths

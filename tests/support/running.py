@@ -24,4 +24,4 @@ async def running(database_url: str, deck: Quarterdeck | None = None, **settings
 
 def worker_of(runtime: Runtime) -> str | None:
     """The id under which the service claims jobs just now."""
-    return runtime.engine._lease.worker()
+    return runtime.engine.parts.lease.worker()

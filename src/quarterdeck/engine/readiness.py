@@ -9,12 +9,12 @@ from quarterdeck.engine.calls import Calls
 from quarterdeck.engine.lease import Lease
 from quarterdeck.store.kinds import KindStore
 
-Parts = dict[str, Literal["ok", "starting", "draining", "unavailable"]]
+Readiness = dict[str, Literal["ok", "starting", "draining", "unavailable"]]
 
 
-async def parts(kinds: KindStore, calls: Calls, lease: Lease, *, started: bool, draining: bool) -> Parts:
+async def readiness(kinds: KindStore, calls: Calls, lease: Lease, *, started: bool, draining: bool) -> Readiness:
     """How the database and the engine are."""
-    found: Parts = {"database": "ok", "engine": "ok"}
+    found: Readiness = {"database": "ok", "engine": "ok"}
     try:
         await calls.call(kinds.ping())
     except Unavailable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from quarterdeck.telemetry.log import get_logger
@@ -18,8 +18,10 @@ class Tasks:
     So is one that was cancelled, unless by `cancel`: a cancelled future that a loop waits for ends the loop, too.
     """
 
-    def __init__(self, on_death: Callable[[BaseException], None]) -> None:
-        self._on_death = on_death
+    def __init__(self) -> None:
+        self.deaths: list[BaseException] = []
+        """What loops died of, in order; none should."""
+        self._died = asyncio.Event()
         self._cancelling = False
         self._tasks: dict[asyncio.Task[None], str] = {}
 
@@ -39,7 +41,13 @@ class Tasks:
             error = task.exception()
         if error is not None:
             log.critical("loop.died", loop=name, exc_info=error)
-            self._on_death(error)
+            self.deaths.append(error)
+            self._died.set()
+
+    async def death(self) -> BaseException:
+        """Waits until a loop dies, and returns what the first one died of."""
+        await self._died.wait()
+        return self.deaths[0]
 
     async def cancel(self) -> None:
         """Cancels whatever still runs and waits for it."""

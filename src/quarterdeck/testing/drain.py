@@ -50,12 +50,12 @@ class Drain:
         self._begun = 0
         self._held: dict[uuid.UUID, Held] = {}
         # What the engine's own loops do where nobody keeps them from it.
-        self._attempts = engine._attempts  # noqa: SLF001
-        self._executor = engine._executor  # noqa: SLF001
-        self._holdings = engine._holdings  # noqa: SLF001
-        self._kinds = engine._registry.kinds  # noqa: SLF001
-        self._lease = engine._lease  # noqa: SLF001
-        self._upkeep = engine._upkeep  # noqa: SLF001
+        self._attempts = engine.parts.attempts
+        self._executor = engine.parts.executor
+        self._holdings = engine.parts.holdings
+        self._kinds = engine.parts.registry.kinds
+        self._lease = engine.parts.lease
+        self._upkeep = engine.parts.upkeep
 
     @property
     def running(self) -> list[str]:

@@ -67,7 +67,7 @@ class Workbench:
         self.deck = deck
         self.url = runtime.settings.database_url
         self._engine = runtime.engine
-        self._engine._tick.by_hand = True  # noqa: SLF001 - `drain` returns jobs as their attempts left them
+        self._engine.parts.tick.by_hand = True  # `drain` returns jobs as their attempts left them
 
     async def drain(
         self,

@@ -35,7 +35,7 @@ def deck(gate):
 
 async def started(runtime):
     job = await runtime.engine.jobs.submit_by_name("hold")
-    await eventually(lambda: runtime.engine._executor.running == 1)
+    await eventually(lambda: runtime.engine.parts.executor.running == 1)
     return job
 
 
@@ -63,7 +63,7 @@ async def test_a_worker_that_was_only_away_takes_the_crash_back(database_url, st
 async def test_what_nobody_took_is_given_back_without_a_crash(database_url, stores, deck, gate):
     async with running(database_url, deck, lease=3.0) as runtime:
         job = await started(runtime)
-        runtime.engine._lease.lose(worker_of(runtime))
+        runtime.engine.parts.lease.lose(worker_of(runtime))
         await eventually(lambda: worker_of(runtime), within=15)
         gate.set()
         assert await job.result(timeout=15) == "done"

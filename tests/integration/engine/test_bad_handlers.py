@@ -80,4 +80,4 @@ async def test_a_handler_that_hangs_for_ever_takes_its_own_slot_only_and_only_fo
             return states == ["discarded"] * 4
 
         await eventually(over, within=10)
-        assert runtime.engine._executor.abandoned == 0
+        assert runtime.engine.parts.executor.abandoned == 0

@@ -32,7 +32,7 @@ async def stored(stores, kind, state="available"):
 
 def fleet_of(runtime, stores):
     """A fleet that knows nothing yet, and of a process that runs nothing."""
-    return Fleet(FleetStore(stores.source), calls=runtime.engine._calls, runs=lambda _kind: False)
+    return Fleet(FleetStore(stores.source), calls=runtime.engine.parts.calls, runs=lambda _kind: False)
 
 
 async def presented(fleet, job):

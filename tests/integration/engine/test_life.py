@@ -11,23 +11,24 @@ from tests.support.waiting import eventually
 
 async def loops_of(runtime):
     """Every loop by its name, once the first producer runs, too."""
-    runtime.engine._producers.wake(["default"])
-    tasks = runtime.engine._tasks._tasks
+    runtime.engine.parts.producers.wake(["default"])
+    tasks = runtime.engine.parts.tasks._tasks
     await eventually(lambda: "producer default" in tasks.values())
     return {name: task for task, name in tasks.items()}
 
 
 async def test_a_loop_that_something_cancels_is_as_dead_as_one_that_raises(database_url):
     async with running(database_url) as runtime:
-        deaths = []
-        runtime.engine._tasks._on_death = deaths.append
         loops = await loops_of(runtime)
         assert {"submitter", "completer", "tick", "executor", "heartbeat watch"} < set(loops)
         for task in loops.values():
             task.cancel()  # as a cancelled future does that it waits for
+        deaths = runtime.engine.parts.tasks.deaths
         await eventually(
             lambda: {str(death) for death in deaths} == {f"the loop {name!r} was cancelled" for name in loops}
         )
+        await eventually(lambda: runtime.failure)
+        assert runtime.failure is deaths[0]
 
 
 async def test_a_stop_is_no_death(database_url):

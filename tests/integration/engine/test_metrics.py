@@ -85,7 +85,7 @@ async def test_a_snooze_and_an_interruption_are_outcomes(database_url, deck):
         await deck.submit("sleepy")
         assert await shown(runtime, "jobs_finished_total", outcome="snoozed") == 1
         await deck.submit("hold")
-        await eventually(lambda: runtime.engine._executor.running)
+        await eventually(lambda: runtime.engine.parts.executor.running)
         await runtime.stop(grace=0)
         assert await shown(runtime, "jobs_finished_total", outcome="interrupted", kind="hold") == 1
 
@@ -93,7 +93,7 @@ async def test_a_snooze_and_an_interruption_are_outcomes(database_url, deck):
 async def test_a_late_end_is_counted_and_is_no_outcome(database_url, connection, deck, release):
     async with running(database_url, deck) as runtime:
         await deck.submit("hold")
-        await eventually(lambda: runtime.engine._executor.running)
+        await eventually(lambda: runtime.engine.parts.executor.running)
         await connection.execute("update quarterdeck.job set fence = fence + 1, worker = 'other'")
         release.set()
         assert await shown(runtime, "ends_refused_total") == 1
@@ -115,7 +115,7 @@ async def test_an_end_whose_reply_was_lost_is_counted_once(database_url, deck, r
     async with running(database_url, deck) as runtime:
         handle = await deck.submit("hold")
         await handle.result(timeout=10)
-        await eventually(lambda: len(runtime.engine._holdings) == 0)
+        await eventually(lambda: len(runtime.engine.parts.holdings) == 0)
         page = await page_of(runtime)
         assert len(tries) == 2
         assert page("jobs_finished_total", outcome="completed", kind="hold") == 1
@@ -128,7 +128,7 @@ async def test_a_cancel_that_came_between_is_the_outcome(database_url, connectio
         handle = await deck.submit("second_time")
         await handle.result(timeout=10)
         await deck.submit("hold")
-        await eventually(lambda: runtime.engine._executor.running)
+        await eventually(lambda: runtime.engine.parts.executor.running)
         await runtime.engine.jobs.cancel(await connection.fetchval("select id from quarterdeck.job"))
         assert await shown(runtime, "jobs_finished_total", outcome="cancelled", kind="hold") == 1
 

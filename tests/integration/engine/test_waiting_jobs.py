@@ -85,14 +85,14 @@ async def test_a_job_not_started_in_time_is_discarded_as_expired(database_url):
 async def test_ttl_counts_from_the_due_time_and_spares_jobs_that_have_started(database_url):
     deck = Quarterdeck()
 
-    @deck.handler(max_attempts=2, retry={"backoff": "fixed", "base": 0.5}, ttl=0.2)
+    @deck.handler(max_attempts=2, retry={"backoff": "fixed", "base": 1.6}, ttl=1.5)
     async def second_time(ctx) -> str:
         if ctx.job.attempt == 1:
             raise RuntimeError
         return "done"
 
     async with running(database_url, deck):
-        assert await (await second_time.options(delay=0.4).submit()).result(timeout=10) == "done"
+        assert await (await second_time.options(delay=1.6).submit()).result(timeout=10) == "done"
 
 
 async def test_a_process_serves_its_queues_only_each_within_its_limit(database_url):
@@ -144,7 +144,7 @@ async def test_a_waiting_job_is_cancelled_at_once(database_url):
         assert (job.state, job.state_reason, job.seq) == (State.CANCELLED, None, 2)
         assert (await handle.cancel()).seq == 2
         with pytest.raises(JobCancelled):
-            await handle.result(timeout=1)
+            await handle.result(timeout=10)
         with pytest.raises(JobNotFound):
             await runtime.engine.jobs.cancel(handle.id, tenant="somebody-else")
     assert order == []
@@ -222,8 +222,8 @@ async def test_any_other_end_after_a_cancel_is_cancelled(database_url, connectio
     async with running(database_url, deck) as runtime:
         handle = await ends.submit()
         # A request that this process has not heard of yet: only the row knows.
-        runtime.engine._executor.cancel = lambda _: True
-        runtime.engine._tick._on_cancel = lambda _: None
+        runtime.engine.parts.executor.cancel = lambda _: True
+        runtime.engine.parts.tick._on_cancel = lambda _: None
         assert (await handle.cancel()).state_reason is Reason.CANCEL_REQUESTED
         go.set()
         with pytest.raises(JobCancelled) as caught:
@@ -242,7 +242,7 @@ async def test_a_claimed_job_that_was_not_begun_is_cancelled_without_running(dat
         await release.wait()
 
     async with running(database_url, deck, concurrency=1) as runtime:
-        executor = runtime.engine._executor
+        executor = runtime.engine.parts.executor
         executor._rate = 1000.0  # as if jobs were short: claim ahead
         executor._measure = lambda: None
         first = await deck.submit("hold", {"name": "first"})
