@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-
 FROM python:3.13-slim AS build
 RUN pip install --no-cache-dir "uv>=0.8,<1" && uv venv /opt/quarterdeck
 ENV VIRTUAL_ENV=/opt/quarterdeck UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1
@@ -23,6 +21,8 @@ COPY --from=build /opt/quarterdeck /opt/quarterdeck
 WORKDIR /app
 COPY hypercorn.toml ./
 COPY examples examples
+# They have the modes that they have in the working copy; under a umask of 077 only root could read them.
+RUN chmod -R go+rX .
 ENV PATH=/opt/quarterdeck/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     QUARTERDECK_BIND=0.0.0.0:8000 \

@@ -120,7 +120,7 @@ def check_health(
         [program, *command[1:]],
         env={"PATH": path, **(more or {})},
         capture_output=True,
-        timeout=10,
+        timeout=40,
         check=False,
         cwd="/",
     )

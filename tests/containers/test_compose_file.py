@@ -11,6 +11,7 @@ from quarterdeck.bootstrap import API_CONNECTIONS, WORK_CONNECTIONS, load_deck
 from quarterdeck.config import load, settings_table
 from quarterdeck.store import embedded
 from tests.containers.files import (
+    DOCKERFILE,
     REPOSITORY,
     MissingVariableError,
     compose,
@@ -21,7 +22,7 @@ from tests.containers.files import (
     named_variables,
     read_env_file,
 )
-from tests.containers.processes import PATH, SCRATCH, boxed, can_box, postgres_programs
+from tests.containers.processes import PATH, SCRATCH, boxed, can_box, make_app_directory, postgres_programs
 
 SCHEMA = json.loads((REPOSITORY / "tests" / "data" / "compose" / "compose_spec.json").read_text())
 EXAMPLE = (REPOSITORY / ".env.example").read_text()
@@ -276,10 +277,36 @@ def test_every_path_that_is_copied_is_there_and_is_sent_to_the_engine():
     [
         *(".env", ".git/config", ".venv/bin/python", ".quarterdeck/cluster/PG_VERSION", "quarterdeck.toml"),
         *("examples/.env", "src/quarterdeck/__pycache__/x.pyc", "examples/chat/.quarterdeck/run", "tests/conftest.py"),
+        "examples/chat/.env.local",
     ],
 )
 def test_secrets_data_and_history_are_not_sent_to_the_engine(name):
     assert not in_context(name)
+
+
+def test_a_build_fetches_no_image_but_the_one_that_it_stands_on():
+    """A line `# syntax=` would have each build ask Docker Hub for a newer parser, of which nothing is used."""
+    images = {each.words[0] for each in dockerfile() if each.name == "FROM"}
+    assert images == {"python:3.13-slim"}
+    stages = {each.words[2] for each in dockerfile() if each.words[1:2] == ["AS"]}
+    assert {each.flags["from"] for each in dockerfile() if "from" in each.flags} == stages
+    assert not re.search(r"^#\s*syntax\s*=", DOCKERFILE.read_text(), re.MULTILINE)
+
+
+def test_the_image_s_user_can_read_what_a_umask_kept_to_its_owner(tmp_path):
+    make_app_directory(tmp_path)
+    files = list((tmp_path / "app").rglob("*"))
+    assert files
+    for path in files:
+        path.chmod(path.stat().st_mode & 0o700)
+    last = [each for each in dockerfile() if each.stage == final("CMD")[0].stage]
+    copies = max(index for index, each in enumerate(last) if each.name == "COPY")
+    for each in last[copies:]:
+        if each.name == "RUN":
+            subprocess.run(["sh", "-euc", each.words[0]], cwd=tmp_path / "app", check=True)
+    for path in files:
+        needed = 0o055 if path.is_dir() else 0o044
+        assert path.stat().st_mode & needed == needed, path
 
 
 def test_the_image_is_built_in_a_stage_of_which_only_the_environment_remains():

@@ -32,7 +32,7 @@ def shown(page, language="", having=""):
 @pytest.mark.parametrize("page", [COMPOSE, DEPLOY])
 def test_every_block_is_of_a_kind_that_is_looked_at_here_or_run_by_the_test_of_the_stack(page):
     for block in blocks(page):
-        plain = re.match(r"umask 077\n|export QUARTERDECK_API_KEY=|QUARTERDECK_APP=|docker |git pull\n", block.text)
+        plain = re.match(r"install -m 600 |export QUARTERDECK_API_KEY=|QUARTERDECK_APP=|docker |git pull\n", block.text)
         assert block.language in ("yaml", "dockerfile", "ini", "nginx") or (plain and not block.language), block.place
 
 

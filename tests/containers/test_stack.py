@@ -73,7 +73,7 @@ async def test_one_web_process_and_three_workers_start_together_work_and_tell_th
             assert await asyncio.to_thread(healthy, service, replaced, more=PROXY), containers[name].log()[-2000:]
         return True
 
-    await eventually(all_healthy, 25)
+    await eventually(all_healthy, 60)
     assert await applied(database) == [each.version for each in read_migrations(find_directory())]
 
     key = stack["web"]["environment"]["QUARTERDECK_API_KEYS"].partition(":")[2]
