@@ -129,6 +129,7 @@ FIGURES = [
     ("reference/live.md", f"after the heartbeat, {Settings().live_heartbeat:g} seconds unless"),
     ("reference/live.md", f"Whoever is more than {streams.MERGED_OVER} events behind"),
     ("reference/live.md", f"takes nothing for {socket.SEND_TIMEOUT:g} seconds is disconnected"),
+    ("reference/live.md", f"where it reads again within {socket.CATCH_UP_TIMEOUT:g} seconds"),
     ("reference/live.md", f"After {sse.HEARTBEAT:g} seconds of silence a comment"),
     ("reference/live.md", f"the latest {topic.KEPT} of them"),
     ("reference/live.md", f"held up the log for {feed.HELD:g} seconds"),

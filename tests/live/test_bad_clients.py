@@ -92,11 +92,12 @@ async def test_who_sends_on_without_end_takes_no_memory(service):
 
     grown, seconds = await asyncio.to_thread(send_on)
     assert grown < 60 * MEGABYTE
-    assert seconds < 10
+    assert seconds < 20
 
 
 async def test_who_does_not_read_is_sent_away_while_the_others_are_served(service, monkeypatch):
     monkeypatch.setattr("quarterdeck.web.socket.SEND_TIMEOUT", 1.0)
+    monkeypatch.setattr("quarterdeck.web.socket.CATCH_UP_TIMEOUT", 1.5)
 
     def stalled():
         connection = opened(service.url, receive_buffer=4096)
@@ -111,7 +112,7 @@ async def test_who_does_not_read_is_sent_away_while_the_others_are_served(servic
             began = time.monotonic()
             number = 0
             while service.engine.live.listeners > 1:
-                assert time.monotonic() - began < 20
+                assert time.monotonic() - began < 40
                 number += 1
                 ok = await healthy.ask(op="publish", ref=str(number), topic="news", data="a" * 60_000)
                 assert ok["type"] == "ok"

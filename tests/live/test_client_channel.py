@@ -205,7 +205,7 @@ async def test_a_ping_is_answered_and_silence_is_filled():
 async def test_who_says_nothing_for_two_heartbeats_is_left():
     async with speaking({"type": "hello", "heartbeat": 0.1}) as (url, asked), Client(url) as client:
         watch = asyncio.create_task(anext(client.watch(all=True)))
-        await eventually(lambda: [frame["op"] for frame in asked].count("subscribe") == 2)
+        await eventually(lambda: [frame["op"] for frame in asked].count("subscribe") >= 2)
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
 

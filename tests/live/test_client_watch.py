@@ -275,13 +275,13 @@ async def test_a_peer_that_falls_silent_is_noticed(serve, gate):
 
 
 async def test_a_client_with_nothing_to_say_is_not_taken_for_dead(serve, gate):
-    service = await serve(live_heartbeat=0.1)
+    service = await serve(live_heartbeat=0.5)
     async with relaying(service.url) as relay, Client(relay.url) as client:
         job = await client.submit("hold")
         watch = client.watch(job=job.id)
         await taken(watch, 2)
         connections = relay.connections
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.5)  # after two heartbeats of silence it would be sent away
         gate.set()
         assert (await taken(watch, 1))[0].event == "job.completed"
         assert relay.connections == connections

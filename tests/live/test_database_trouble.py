@@ -22,8 +22,9 @@ from tests.support.waiting import eventually
 JOBS = 4
 LARGE = random.Random(1).randbytes(100_000).hex()
 TOPIC = "news"
-PONG_WITHIN = 3.0
-"""Seconds; an answer may have to wait for a statement of the same socket to be given up."""
+OUTAGE = 5.0
+PONG_WITHIN = 4.5
+"""Seconds; an answer may have to wait for a statement of the same socket to be given up, not for an outage to end."""
 END_ALL = """
     select count(pg_terminate_backend(pid)) from pg_stat_activity
      where datname = current_database() and pid <> pg_backend_pid() and application_name like 'quarterdeck-%'
@@ -122,14 +123,14 @@ def seqs(frames, job_id):
 
 async def black_hole(_, link):
     hole = link.switch_on(BlackHole())
-    await asyncio.sleep(3)
+    await asyncio.sleep(OUTAGE)
     hole.off()
     link.reset()  # as the kernel would, once its packets come through again
 
 
 async def one_way(_, link):
     hole = link.switch_on(BlackHole(to_server=False))
-    await asyncio.sleep(3)
+    await asyncio.sleep(OUTAGE)
     hole.off()
 
 
@@ -142,21 +143,26 @@ async def down(_, link):
 
 async def backends_are_ended(scene, _):
     for _ in range(3):
-        assert await scene.connection.fetchval(END_ALL) > 0
+        await eventually(lambda: scene.connection.fetchval(END_ALL))
         await asyncio.sleep(0.5)
 
 
 async def the_bus_is_lost(_, link):
-    assert link.reset("quarterdeck-bus") == 1
+    await eventually(lambda: link.reset("quarterdeck-bus"))
     await asyncio.sleep(1)
-    link.silence("quarterdeck-bus")
+    await eventually(lambda: link.silence("quarterdeck-bus"))
     await asyncio.sleep(1)
 
 
 async def memcached_is_gone(scene, _):
     """It is frozen, then killed, while a large result is asked for, which it has."""
     path = f"/v1/jobs/{scene.large}/result"
-    await eventually(scene.memcached.keys)
+
+    async def is_kept():  # what is to be written too late, on a busy machine, is not written
+        assert (await scene.http.get(path)).json() == LARGE
+        return scene.memcached.keys()
+
+    await eventually(is_kept)
     for trouble in (scene.memcached.freeze, scene.memcached.kill):
         trouble()
         for _ in range(5):

@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import time
+import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
@@ -71,9 +72,14 @@ async def replicas(serve):
 
 
 async def submitted(client, **body):
-    answer = await client.post("/v1/jobs", json={**ADD, **body})
-    assert answer.status_code == 202, answer.text
-    return answer.json()["id"]
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+    while True:
+        answer = await client.post("/v1/jobs", json={**ADD, **body}, headers=key)
+        if answer.status_code == httpx.codes.ACCEPTED:
+            return answer.json()["id"]
+        # So many at once may be too much for a busy machine: it says so, and is asked again for the same job.
+        assert answer.status_code in (httpx.codes.CONFLICT, httpx.codes.SERVICE_UNAVAILABLE), answer.text
+        await asyncio.sleep(0.1)
 
 
 async def all_ended(connection):

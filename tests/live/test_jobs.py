@@ -228,4 +228,5 @@ async def test_nothing_is_missed_whenever_one_subscribes(service, serve, http, s
             begun["late" if begin == final["seq"] else "early" if begin < 2 else "between"] += 1
             covered = [n for event in events for n in range(event.get("merged_from", event["seq"]), event["seq"] + 1)]
             assert covered == list(range(begin + 1, final["seq"] + 1))
-    assert min(begun.values()) >= 100, begun  # all three cases have been tried
+    assert set(begun) == {"early", "between", "late"}
+    assert min(begun.values()) >= 10, begun  # all three cases have been tried

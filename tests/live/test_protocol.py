@@ -45,7 +45,7 @@ async def test_nothing_is_compressed(service):
         ({"op": "subscribe", "sub": "a"}, ""),
         ({"op": "subscribe", "sub": "a", "job": NO_JOB, "queue": "default"}, ""),
         ({"op": "subscribe", "job": NO_JOB}, ""),
-        ({"op": "subscribe", "sub": "a", "job": "x"}, "/job"),
+        ({"op": "subscribe", "sub": "a", "job": 1}, "/job"),
         ({"op": "subscribe", "sub": "a", "job": NO_JOB, "after": -1}, "/after"),
         ({"op": "subscribe", "sub": "a", "queue": "default", "after": 1}, "/after"),
         ({"op": "subscribe", "sub": "a", "job": NO_JOB, "cursor": "x"}, "/cursor"),
@@ -56,7 +56,7 @@ async def test_nothing_is_compressed(service):
         ({"op": "submit", "ref": "r", "job": {"kind": "add"}, "jobs": []}, "/jobs"),
         ({"op": "submit", "ref": "r", "job": {"kind": "add"}, "jobs": [{"kind": "add"}]}, ""),
         ({"op": "submit", "ref": "r", "job": {"kind": "add", "args": {"left": 1}}}, "/job/args"),
-        ({"op": "submit", "ref": "r", "job": {"kind": "nothing_like_it"}}, "/kind"),
+        ({"op": "submit", "ref": "r", "job": {"kind": "nothing_like_it"}}, "/job/kind"),
         ({"op": "submit", "ref": "r", "job": {"kind": "add", "priority": 77}}, "/job/priority"),
         (
             {"op": "submit", "ref": "r", "jobs": [{"kind": "add", "args": {"left": 1, "right": 2}}, {"kind": "add"}]},
@@ -157,6 +157,16 @@ async def test_a_duplicate_says_so(peer):
     again = await peer.ask(op="submit", ref="2", job=job)
     assert "duplicates" not in first
     assert again["duplicates"] == [first["job"]["id"]]
+
+
+async def test_there_is_nothing_to_watch_of_a_job_that_has_ended(peer):
+    job = {"kind": "add", "args": {"left": 1, "right": 2}, "unique": {"key": "once", "period": 60}}
+    first = await peer.ask(op="submit", ref="1", job=job, watch=True)
+    await peer.events("1")
+    for _ in range(2):  # so that its name is free again at once
+        again = await peer.ask(op="submit", ref="1", job=job, watch=True)
+        assert (again["type"], again["duplicates"]) == ("submitted", [first["job"]["id"]])
+        assert again["job"]["state"] == "completed"
 
 
 async def test_a_running_job_is_cancelled_over_the_socket(peer):
@@ -280,10 +290,10 @@ async def test_who_is_too_fast_is_sent_away(service, size):
 
 async def test_the_silent_are_pinged_and_then_sent_away(serve):
     service = await serve(live_heartbeat=1.0)
+    began = time.monotonic()
     async with service.connected() as peer:
-        began = time.monotonic()
         assert json.loads(await peer.connection.recv()) == {"type": "ping"}
-        assert 0.9 < time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.9
         await peer.send(op="pong")
         assert json.loads(await peer.connection.recv()) == {"type": "ping"}
         assert await peer.closed() == 4408
@@ -320,6 +330,20 @@ async def test_a_stop_says_when_to_come_back(service, http):
             async with connected(service.url):
                 pass
         assert refused.value.response.status_code == 503
+
+
+async def test_a_stop_does_not_wait_for_who_has_not_said_who_asks(serve):
+    service = await serve(**KEYS)
+    async with service.connected() as peer:
+        service.runtime.drain()
+        assert (await peer.receive())["type"] == "drain"
+        assert await peer.closed() == 1012
+
+
+async def test_a_request_that_a_proxy_has_made_a_plain_one_of_hears_so(http):
+    answer = await http.get("/v1/live")
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+    assert "Upgrade" in answer.json()["detail"]
 
 
 async def test_there_is_no_other_socket(service):

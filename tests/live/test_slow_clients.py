@@ -62,6 +62,7 @@ def stalled(url, job_ids):
 
 async def test_who_never_reads_is_sent_away_and_the_others_see_everything(service, http, go, monkeypatch):
     monkeypatch.setattr("quarterdeck.web.socket.SEND_TIMEOUT", 1.0)
+    monkeypatch.setattr("quarterdeck.web.socket.CATCH_UP_TIMEOUT", 1.5)
     jobs = [
         (await http.post("/v1/jobs", json={"kind": "write", "args": {"lines": LINES}})).json()["id"] for _ in "abcd"
     ]
@@ -76,7 +77,7 @@ async def test_who_never_reads_is_sent_away_and_the_others_see_everything(servic
             go.set()
             while service.engine.live.listeners > 0:
                 most = max(most, psutil.Process().memory_info().rss)
-                assert time.monotonic() - began < 15, (
+                assert time.monotonic() - began < 40, (
                     f"still there: {service.engine.live.listeners}, {[p.done() for p in peers]}"
                 )
                 await asyncio.sleep(0.05)

@@ -14,23 +14,27 @@ from quarterdeck.web import notes
 from quarterdeck.web.frames import SUBPROTOCOL, AnyClientFrame, AnyServerFrame, SubmitFrame
 from quarterdeck.web.live import PATH, UNAUTHENTICATED
 from quarterdeck.web.refinement import REF, Schema, public_name, refined_type
-from quarterdeck.web.socket import BAD_FRAME, FRAME_TOO_LARGE, MAX_FRAME, TOO_SLOW
+from quarterdeck.web.socket import BAD_FRAME, FAILED, FRAME_TOO_LARGE, MAX_FRAME, TOO_SLOW
 from quarterdeck.web.socket_session import RESTARTING, SILENT, TOO_FAST
 
 _CHANNEL = "live"
+_FORBIDDEN = 4403  # part of the interface; whoever may ask at all may use the channel, so nothing sends it yet
 _CODES = {
     BAD_FRAME: "a frame that is no JSON object in text",
     UNAUTHENTICATED: "nobody that is known",
+    _FORBIDDEN: "forbidden; there are no keys yet that may not use the channel",
     SILENT: "silent for two heartbeats",
     FRAME_TOO_LARGE: f"a frame of more than {MAX_FRAME} bytes; also 1009",
     TOO_FAST: "too fast",
+    FAILED: "something failed here",
     RESTARTING: "this process restarts; it says `drain` before",
     TOO_SLOW: "the client reads too slowly",
 }
 _ABOUT = (
     f"Submit jobs and watch them over one WebSocket, subprotocol `{SUBPROTOCOL}`: one JSON object in each text frame. "
     "The server begins with `hello`. Who asks is said by a bearer key in the handshake, a single-use `ticket` in the "
-    "query, or a first frame `auth`. Of one job each `seq` comes once and in order, whichever replica serves the "
+    "query, or a first frame `auth` with either. Values of more than 64 KiB in `data` are "
+    '`{"$truncated": bytes}`. Of one job each `seq` comes once and in order, whichever replica serves the '
     "socket and whenever one connects again. The socket is closed with: "
     + "; ".join(f"{code}, {meaning}" for code, meaning in sorted(_CODES.items()))
     + "."

@@ -28,7 +28,7 @@ class ClientFrame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 
 
 class AuthFrame(ClientFrame, frozen=True, tag="auth"):
-    """Says who asks, where neither the header nor a ticket did: `token` is an API key."""
+    """Says who asks, where neither the header nor the query did: `token` is an API key, or a ticket."""
 
     token: str
 
@@ -50,7 +50,7 @@ class SubscribeFrame(ClientFrame, frozen=True, tag="subscribe", kw_only=True):
     topic: str | None = None
     all: Literal[True] | None = None
     after: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    cursor: str | None = None
+    cursor: str | int | None = None
     wait: bool = False
 
     TARGETS: ClassVar = ("job", "queue", "kind", "tag", "workflow", "batch", "topic", "all")

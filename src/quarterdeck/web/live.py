@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 from urllib.parse import parse_qs
 
@@ -12,14 +13,17 @@ import msgspec
 from quarterdeck.domain.errors import Unavailable
 from quarterdeck.domain.ticket import Ticket
 from quarterdeck.engine.service import Engine
+from quarterdeck.telemetry.log import get_logger
 from quarterdeck.web import strictjson
 from quarterdeck.web.auth import PRINCIPAL, STRANGER, Access, Principal
 from quarterdeck.web.frames import SUBPROTOCOL, AuthFrame, HelloFrame, text_of
 from quarterdeck.web.gate import Application, Receive, Scope, Send
 from quarterdeck.web.problems import BAD_REQUEST, NOT_FOUND, Refusal
 from quarterdeck.web.service import Service
-from quarterdeck.web.socket import CLOSED, Socket, SocketClosed
-from quarterdeck.web.socket_session import SocketSession
+from quarterdeck.web.socket import FAILED, Socket, SocketClosed
+from quarterdeck.web.socket_session import LEAVE_WITHIN, SocketSession, leave
+
+log = get_logger(__name__)
 
 PATH = "/v1/live"
 AUTH_TIMEOUT = 10.0
@@ -39,6 +43,9 @@ class LiveChannel:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a connection."""
         if scope["type"] != "websocket":
+            if scope["type"] == "http" and scope["path"] == PATH:
+                # Most often a proxy has taken the header away, so it is said in words.
+                raise Refusal(NOT_FOUND, "Only a WebSocket is served here, and the request has no Upgrade: websocket")
             await self._app(scope, receive, send)
             return
         if scope["path"] != PATH:
@@ -52,8 +59,15 @@ class LiveChannel:
             await self._serve(engine, socket, cast("Principal", scope[PRINCIPAL]), ticket)
         except SocketClosed:
             pass
+        except Unavailable as error:  # there is a socket already: its client is to come again
+            log.info("socket.unavailable", reason=str(error))
+            socket.close(FAILED, "not available")
+        except Exception:
+            socket.close(FAILED)
+            raise
         finally:
-            await socket.close(CLOSED)
+            with engine.live.audience(partial(_cut_soon, socket)):
+                await socket.finish()
 
     def _engine(self) -> Engine:
         engine = self._service.engine
@@ -66,33 +80,48 @@ class LiveChannel:
         await socket.send([text_of(HelloFrame(heartbeat))])
         limit: Ticket | None = None
         if ticket is not None:
-            limit = await engine.live.tickets.redeem(ticket)
-            if limit is None:
-                await socket.close(UNAUTHENTICATED, "the ticket is unknown, used or too old")
-                return
-            principal = Principal(limit.principal, limit.tenant, limit.scopes)
+            limit = await self._redeemed(socket, ticket, "the ticket is unknown, used or too old")
         elif principal is STRANGER:
-            principal = await self._introduced(socket)
+            token = await self._token(socket)
+            known = self._access.recognise(token)
+            if known is None:
+                limit = await self._redeemed(socket, token, "a valid API key is needed")
+            else:
+                principal = known
+        if limit is not None:
+            principal = Principal(limit.principal, limit.tenant, limit.scopes)
         await SocketSession(engine, socket, principal, limit, heartbeat=heartbeat, access=self._access).run()
 
-    async def _introduced(self, socket: Socket) -> Principal:
-        """Who asks, from the first frame."""
-        try:
-            async with asyncio.timeout(AUTH_TIMEOUT):
-                text = await socket.receive()
-        except TimeoutError:
-            await socket.close(UNAUTHENTICATED, "nobody said who asks")
-            raise SocketClosed from None
-        principal = None
-        try:
-            frame = msgspec.convert(strictjson.decode(text.encode()), AuthFrame)
-            principal = self._access.recognise(frame.token)
-        except (Refusal, msgspec.ValidationError):
-            pass
-        if principal is None:
-            await socket.close(UNAUTHENTICATED, "a valid API key is needed")
+    async def _redeemed(self, socket: Socket, ticket: str, otherwise: str) -> Ticket:
+        """What a ticket allows. One that allows nothing closes the socket."""
+        limit = await self._engine().live.tickets.redeem(ticket)
+        if limit is None:
+            socket.close(UNAUTHENTICATED, otherwise)
             raise SocketClosed
-        return principal
+        return limit
+
+    async def _token(self, socket: Socket) -> str:
+        """Who asks, by the first frame."""
+        live, now = self._engine().live, asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(AUTH_TIMEOUT) as patience:
+                with live.audience(lambda: patience.reschedule(now())):
+                    text = await socket.receive()
+        except TimeoutError:
+            if self._service.engine.draining:
+                await leave(socket)
+            socket.close(UNAUTHENTICATED, "nobody said who asks")
+            raise SocketClosed from None
+        try:
+            return msgspec.convert(strictjson.decode(text.encode()), AuthFrame).token
+        except (Refusal, msgspec.ValidationError):
+            socket.close(UNAUTHENTICATED, "a valid API key is needed")
+            raise SocketClosed from None
+
+
+def _cut_soon(socket: Socket) -> None:
+    """This process stops: who was told goodbye, and does not read, holds it up no longer than the others."""
+    asyncio.get_running_loop().call_later(LEAVE_WITHIN, socket.cut)
 
 
 def _ticket(scope: Mapping[str, Any]) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 
 from quarterdeck.web.gate import Message, Receive, Scope, Send
 
@@ -13,8 +12,17 @@ MAX_FRAME = 256 * 1024
 SEND_TIMEOUT = 4.0
 """Seconds that a client may take to read what fills its connection."""
 CLOSE_TIMEOUT = 1.0
+"""Seconds in which a client is to answer that the socket is closed."""
+CATCH_UP_TIMEOUT = 2.0
+"""Seconds in which one that was too slow may still read what is on its way to it, and then why it ends there.
+
+No more: a stalled client is to be gone, its buffers with it, 10 seconds after it has read last.
+"""
+STOP_TIMEOUT = 5.0
+"""Seconds in which one that was too fast may stop to send: before that it hardly reads."""
 
 CLOSED = 1000
+FAILED = 1011
 BAD_FRAME = 4400
 FRAME_TOO_LARGE = 4413
 TOO_SLOW = 1013
@@ -42,6 +50,8 @@ class Socket:
         self._abort = extensions.get(ABORT)
         self._send_texts = extensions.get(SEND_TEXTS)
         self._closed = False
+        self._gone = False
+        self._farewell: tuple[int, str, float] = (CLOSED, "", CLOSE_TIMEOUT)
 
     async def accept(self, subprotocol: str | None) -> None:
         """Opens it."""
@@ -53,14 +63,14 @@ class Socket:
             raise SocketClosed
         message: Message = await self._receive()
         if message["type"] == "websocket.disconnect":
-            self._closed = True
+            self._closed = self._gone = True
             raise SocketClosed
         text = message.get("text")
         if not isinstance(text, str):
-            await self.close(BAD_FRAME, "a frame must be a JSON object in text")
+            self.close(BAD_FRAME, "a frame must be a JSON object in text")
             raise SocketClosed
         if len(text) > MAX_FRAME or len(text.encode("utf-8", "surrogatepass")) > MAX_FRAME:
-            await self.close(FRAME_TOO_LARGE, f"a frame may have {MAX_FRAME} bytes")
+            self.close(FRAME_TOO_LARGE, f"a frame may have {MAX_FRAME} bytes")
             raise SocketClosed
         return text
 
@@ -78,23 +88,34 @@ class Socket:
                     async with asyncio.timeout(SEND_TIMEOUT):
                         await self._send_texts(group)
         except TimeoutError:
-            await self.close(TOO_SLOW, "too slow", stuck=True)
+            self.close(TOO_SLOW, "too slow", within=CATCH_UP_TIMEOUT)
             raise SocketClosed from None
 
-    async def close(self, code: int, reason: str = "", *, stuck: bool = False) -> None:
-        """Closes it, if it is open. The client has a moment to answer; where it is `stuck`, its connection is cut."""
-        if self._closed:
+    def close(self, code: int, reason: str = "", *, within: float | None = None) -> None:
+        """From now on nothing goes in or out, and `finish` tells the client why; of several reasons the first."""
+        if not self._closed:
+            self._closed = True
+            self._farewell = (code, reason, CLOSE_TIMEOUT if within is None else within)
+
+    async def finish(self) -> None:
+        """Tells the client that it is closed, and waits for its answer; a client that does not even read is cut off."""
+        if self._gone:
             return
         self._closed = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
+        code, reason, within = self._farewell
+        patient = within > CLOSE_TIMEOUT and self._abort is not None
+        told = False
+        try:
+            async with asyncio.timeout(within if patient else CLOSE_TIMEOUT):
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                told = True
                 # What it has sent meanwhile is read away: closed on top of that, the connection would be reset, and
                 # the close frame lost.
-                while not stuck and (await self._receive())["type"] != "websocket.disconnect":
+                while (await self._receive())["type"] != "websocket.disconnect":
                     pass
-        if stuck:
-            self.cut()
+        except TimeoutError:
+            if patient or not told:
+                self.cut()
 
     def cut(self) -> None:
         """Ends the connection at once, if it is still there."""

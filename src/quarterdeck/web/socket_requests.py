@@ -9,11 +9,13 @@ from typing import Any
 
 import msgspec
 
-from quarterdeck.domain.errors import FieldError, InvalidSubmit
+from quarterdeck.domain.errors import FieldError, InvalidSubmit, UnknownKind
 from quarterdeck.domain.feeds import FeedFilter
 from quarterdeck.domain.jsonvalue import locate
+from quarterdeck.domain.listing import InvalidListing
 from quarterdeck.domain.submission import Submit
 from quarterdeck.domain.ticket import Ticket
+from quarterdeck.domain.topic import is_topic_name
 from quarterdeck.engine.service import Engine
 from quarterdeck.engine.stored import Submitted
 from quarterdeck.web.auth import Principal
@@ -28,7 +30,7 @@ from quarterdeck.web.frames import (
 )
 from quarterdeck.web.idempotency import MAX_CHARACTERS, can_be_key, keyed
 from quarterdeck.web.paging import number_of
-from quarterdeck.web.problems import BAD_QUERY, FORBIDDEN, INVALID, Refusal
+from quarterdeck.web.problems import BAD_QUERY, FORBIDDEN, INVALID, UNKNOWN_KIND, Refusal
 from quarterdeck.web.schemas import job_body
 from quarterdeck.web.subscriptions import (
     FeedSubscription,
@@ -68,12 +70,22 @@ class Requests:
                 self._engine, frame.sub, frame.job, ready, tenant=self._tenant, after=frame.after, wait=frame.wait
             )
         if frame.topic is not None:
+            if not is_topic_name(frame.topic):
+                raise Refusal(INVALID, "A rule is broken", errors=[FieldError("/topic", "no topic can have that name")])
             following = await self._engine.live.topics.follow(
                 self._tenant, frame.topic, after=_message_id(frame.cursor), ready=ready
             )
             return TopicSubscription(frame.sub, frame.topic, following)
         wanted = FeedFilter(**{target: getattr(frame, target)})
-        feed = await self._engine.live.feed.follow(wanted, tenant=self._tenant, cursor=frame.cursor, ready=ready)
+        if isinstance(frame.cursor, int):
+            raise Refusal(INVALID, "The frame does not fit", errors=[FieldError("/cursor", "expected str, got int")])
+        try:
+            feed = await self._engine.live.feed.follow(wanted, tenant=self._tenant, cursor=frame.cursor, ready=ready)
+        except InvalidListing as error:
+            if error.parameter == "cursor":
+                raise Refusal(BAD_QUERY, f"The cursor {error.detail}") from None
+            found = FieldError(f"/{error.parameter}", error.detail)
+            raise Refusal(INVALID, "A rule is broken", errors=[found]) from None
         return FeedSubscription(frame.sub, feed)
 
     async def submit(self, frame: SubmitFrame) -> tuple[str, Subscription | None]:
@@ -95,8 +107,8 @@ class Requests:
             duplicates=[each.job.id for each in stored if each.duplicate],
         )
         watched = None
-        if frame.watch:
-            places = [(each.job.id, each.job.seq) for each in stored]
+        places = [(each.job.id, each.job.seq) for each in stored if not each.job.terminal]
+        if frame.watch and places:  # nothing more is heard of one that has ended
             name = frame.sub or frame.ref
             watched = WatchSubscription(self._engine, name, places, partial(self._ready, name))
         return text_of(answer), watched
@@ -125,7 +137,7 @@ class Requests:
     async def _checked(self, body: Submit, at: str) -> None:
         try:
             await self._engine.jobs.check(body, tenant=self._tenant)
-        except InvalidSubmit as error:
+        except (InvalidSubmit, UnknownKind) as error:
             raise _placed(error, at) from None
 
     async def _submit_one(self, body: Submit, key: str | None, at: str) -> Submitted:
@@ -133,7 +145,7 @@ class Requests:
         idempotency = None if key is None else keyed(self._tenant, "POST", "/v1/jobs", key, body)
         try:
             return await self._engine.jobs.submit(body, tenant=self._tenant, idempotency=idempotency)
-        except InvalidSubmit as error:
+        except (InvalidSubmit, UnknownKind) as error:
             raise _placed(error, at) from None
 
     async def cancel(self, frame: CancelFrame) -> str:
@@ -166,14 +178,17 @@ def _require_fitting(frame: SubscribeFrame, target: str) -> None:
             )
 
 
-def _message_id(cursor: str | None) -> int | None:
+def _message_id(cursor: str | int | None) -> int | None:
     if cursor is None:
         return None
-    number = number_of(cursor)
+    number = number_of(str(cursor))
     if number is None:
         raise Refusal(BAD_QUERY, "The cursor of a topic is the id of a message")
     return number
 
 
-def _placed(error: InvalidSubmit, at: str) -> InvalidSubmit:
+def _placed(error: InvalidSubmit | UnknownKind, at: str) -> Exception:
+    """The error, pointing into the frame."""
+    if isinstance(error, UnknownKind):
+        return Refusal(UNKNOWN_KIND, str(error), errors=[FieldError(f"{at}/kind", "unknown")])
     return InvalidSubmit([FieldError(f"{at}{each.pointer}", each.detail) for each in error.errors])

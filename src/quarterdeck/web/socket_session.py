@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
+from quarterdeck.domain import jsonvalue
 from quarterdeck.domain.errors import FieldError
 from quarterdeck.domain.jsonvalue import locate
 from quarterdeck.domain.ticket import Ticket
@@ -37,8 +39,8 @@ from quarterdeck.web.frames import (
     UnsubscribeFrame,
     text_of,
 )
-from quarterdeck.web.problems import BAD_REQUEST, INVALID, Refusal, refusal_of
-from quarterdeck.web.socket import BAD_FRAME, Socket, SocketClosed
+from quarterdeck.web.problems import BAD_REQUEST, INVALID, NOT_FOUND, Refusal, refusal_of
+from quarterdeck.web.socket import BAD_FRAME, STOP_TIMEOUT, Socket, SocketClosed
 from quarterdeck.web.socket_requests import Requests
 from quarterdeck.web.subscriptions import Ended, Subscription
 
@@ -132,7 +134,7 @@ class SocketSession:
             text = await self._socket.receive()
             self._heard, self._pinged = time.monotonic(), False
             if not (self._frames.take() and self._bytes.take(len(text))):
-                await self._socket.close(TOO_FAST, "too fast")
+                self._socket.close(TOO_FAST, "too fast", within=STOP_TIMEOUT)
                 raise SocketClosed
             await self._obey(text)
             while len(self._under_way) >= MAX_REQUESTS or len(self._unsent) >= MAX_UNSENT:
@@ -142,8 +144,8 @@ class SocketSession:
     async def _obey(self, text: str) -> None:
         names: dict[str, str] = {}
         try:
-            document = await self._decoded(text)
-            names = {name: document[name] for name in ("ref", "sub") if isinstance(document.get(name), str)}
+            document = await self._decoded(text, names)
+            names = _names(document)
             frame = _frame(document)
             match frame:
                 case PingFrame():
@@ -169,16 +171,17 @@ class SocketSession:
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is a problem
             self._refuse(error, names)
 
-    async def _decoded(self, text: str) -> dict[str, Any]:
+    async def _decoded(self, text: str, names: dict[str, str]) -> dict[str, Any]:
         try:
             document = strictjson.decode(text.encode("utf-8", "surrogatepass"), _MAX_DEPTH)
         except Refusal as refusal:
             if refusal.family is INVALID:
+                names.update(_names_in(text))
                 raise
-            await self._socket.close(BAD_FRAME, "a frame must be a JSON object in text")
+            self._socket.close(BAD_FRAME, "a frame must be a JSON object in text")
             raise SocketClosed from None
         if not isinstance(document, dict):
-            await self._socket.close(BAD_FRAME, "a frame must be a JSON object in text")
+            self._socket.close(BAD_FRAME, "a frame must be a JSON object in text")
             raise SocketClosed
         return document
 
@@ -265,7 +268,7 @@ class SocketSession:
             self._something.clear()
             await self._send_answers()
             if self._draining:
-                await self._leave()
+                await leave(self._socket)
             if reader.done():
                 reader.result()  # raises SocketClosed, or what nobody expected
             if not await self._send_followed():
@@ -316,7 +319,7 @@ class SocketSession:
         """Waits for something to send, and sees to it that the client is there."""
         silent = time.monotonic() - self._heard
         if silent >= 2 * self._heartbeat:
-            await self._socket.close(SILENT, "silent for two heartbeats")
+            self._socket.close(SILENT, "silent for two heartbeats")
             raise SocketClosed
         if silent >= self._heartbeat and not self._pinged:
             self._pinged = True
@@ -328,11 +331,13 @@ class SocketSession:
         except TimeoutError:
             pass
 
-    async def _leave(self) -> None:
-        after = round(random.uniform(*RECONNECT_AFTER), 1)
-        await self._socket.send([text_of(DrainFrame(after))])
-        await self._socket.close(RESTARTING, "restarting")
-        raise SocketClosed
+
+async def leave(socket: Socket) -> NoReturn:
+    """Says that this process stops, and when to connect again. Raises SocketClosed."""
+    after = round(random.uniform(*RECONNECT_AFTER), 1)
+    await socket.send([text_of(DrainFrame(after))])
+    socket.close(RESTARTING, "restarting")
+    raise SocketClosed
 
 
 def _watched_as(frame: ClientFrame) -> str | None:
@@ -349,4 +354,21 @@ def _frame(document: dict[str, Any]) -> ClientFrame:
     try:
         return msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
-        raise Refusal(INVALID, "The frame does not fit", errors=[locate(error)]) from None
+        found = locate(error)
+        if found.pointer == "/job" and found.detail == "invalid UUID":  # as over REST, where it is in the path
+            raise Refusal(NOT_FOUND, "There is no such job: the id is not a UUID") from None
+        raise Refusal(INVALID, "The frame does not fit", errors=[found]) from None
+
+
+def _names(document: Any) -> dict[str, str]:
+    """What the client calls its frame, as far as that can be said back to it."""
+    found = {name: document.get(name) for name in ("ref", "sub")} if isinstance(document, dict) else {}
+    return {name: value for name, value in found.items() if isinstance(value, str) and not jsonvalue.check(value)}
+
+
+def _names_in(text: str) -> dict[str, str]:
+    """The same for a frame with something in it that cannot be stored."""
+    try:
+        return _names(json.loads(text))
+    except (ValueError, RecursionError):  # digits by the thousand, for example
+        return {}

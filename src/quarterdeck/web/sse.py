@@ -16,6 +16,7 @@ from quarterdeck.domain.feeds import FeedEvent, FeedFilter
 from quarterdeck.domain.feeds import Gap as FeedGap
 from quarterdeck.domain.ticket import Ticket
 from quarterdeck.domain.topic import Gap as TopicGap
+from quarterdeck.domain.topic import is_topic_name
 from quarterdeck.engine.service import Engine
 from quarterdeck.engine.streams import Gone
 from quarterdeck.engine.tasks import Signal
@@ -85,7 +86,7 @@ async def follow_job(call: Call, job_id: uuid.UUID, query: JobEventsQuery) -> qu
         del response.headers["Content-Type"]
         return response
     news = Signal()
-    return _streamed(engine, _job_source(engine, job_id, after, job.seq, news), news)
+    return _streamed(call, _job_source(engine, job_id, after, job.seq, news), news)
 
 
 @endpoint(
@@ -110,9 +111,11 @@ async def follow_events(call: Call, query: EventsQuery) -> quart.Response:
     last = call.request.headers.get("Last-Event-ID") or query.cursor
     news = Signal()
     if query.topic is not None:
-        return _streamed(engine, await _topic_source(engine, principal.tenant, query.topic, last, news), news)
+        if not is_topic_name(query.topic):
+            raise Refusal(BAD_QUERY, "Parameter 'topic': is no name")
+        return _streamed(call, await _topic_source(engine, principal.tenant, query.topic, last, news), news)
     values: dict[str, Any] = {target: True if target == "all" else getattr(query, target)}
-    return _streamed(engine, await _feed_source(engine, principal.tenant, FeedFilter(**values), last, news), news)
+    return _streamed(call, await _feed_source(engine, principal.tenant, FeedFilter(**values), last, news), news)
 
 
 ENDPOINTS = (follow_job, follow_events)
@@ -151,13 +154,20 @@ class Source:
         return await self._take(self)
 
 
-def _streamed(engine: Engine, source: Source, news: Signal) -> quart.Response:
+def _streamed(call: Call, source: Source, news: Signal) -> quart.Response:
+    engine = call.service.engine
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    if call.request.method == "HEAD":  # who asks for nothing but the head is not kept waiting for an end
+        source.close()
+        head = quart.Response(b"", 200, headers, content_type=EVENT_STREAM.type)
+        del head.headers["Content-Length"]
+        return head
     # A client that has gone by now is never streamed to.
     abandoned = asyncio.get_running_loop().call_later(HEARTBEAT, source.close)
     response = quart.Response(
         _stream(engine, source, news, abandoned),
         200,
-        {"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        headers,
         content_type=EVENT_STREAM.type,
     )
     response.timeout = None  # it takes as long as it takes
