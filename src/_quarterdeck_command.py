@@ -1,9 +1,14 @@
 """What `qd` and `quarterdeck` start: outside of the package, whose import takes so long that a Ctrl-C may hit it."""
 
+from __future__ import annotations
+
 import os
 import signal
-from types import FrameType
-from typing import NoReturn
+
+TYPE_CHECKING = False  # that of `typing`, whose import takes longer than all the rest here
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
 
 
 def main() -> NoReturn:

@@ -83,7 +83,7 @@ class Api:
             "/v1/jobs",
             json=document,
             parameters={"dry_run": 1} if dry_run else {},
-            headers={"Idempotency-Key": idempotency_key} if idempotency_key else {},
+            headers={} if idempotency_key is None else {"Idempotency-Key": idempotency_key},
         )
         marks = ("Quarterdeck-Duplicate", "Idempotent-Replayed")
         return Submitted(answer.json(), *(answer.headers.get(name) == "true" for name in marks))

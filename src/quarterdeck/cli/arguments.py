@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ def read_pairs(pairs: Sequence[str], what: str = "key=value") -> dict[str, Any]:
             raise click.UsageError(f"{pair!r} is no {what}.")
         if name in found:
             raise click.UsageError(f"{name!r} is given twice.")
-        found[name] = _json(text, f"the value of {name!r}") if strict else _json_or_text(text)
+        found[name] = (_json if strict else _json_or_text)(text, f"the value of {name!r}")
     return found
 
 
@@ -51,19 +52,48 @@ def read_object(text: str | None, option: str) -> dict[str, Any]:
     return found
 
 
+class _Refused(ValueError):
+    """It is JSON, and would not arrive as it was written."""
+
+
 def _json(text: str, what: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _decoded(text)
+    except _Refused as error:
+        raise click.UsageError(f"{what}: {error}.") from None
     except (ValueError, RecursionError) as error:
         raise click.UsageError(f"{what} is not JSON: {error}.") from None
 
 
-def _json_or_text(text: str) -> Any:
+def _json_or_text(text: str, what: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _decoded(text)
+    except _Refused as error:
+        raise click.UsageError(f"{what}: {error}.") from None
     except (ValueError, RecursionError):
         return text
 
 
+def _decoded(text: str) -> Any:
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_float, object_pairs_hook=_object)
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise _Refused(f"{text:.40} is too large a number")
+    return number
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The service refuses a key that stands twice, and never sees it once one of the two is gone."""
+    found = dict(members)
+    if len(found) < len(members):
+        names = [name for name, _ in members]
+        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        raise _Refused(f"the key {twice!r} stands twice")
+    return found

@@ -1,7 +1,8 @@
 """Exit codes, and the error that ends a command with one of them and one line of explanation."""
 
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 DONE = 0
 """What was asked for happened; a service that was stopped by INT or TERM included."""
@@ -42,7 +43,14 @@ def interrupted(words: str = "") -> Iterator[Meaning]:
     try:
         yield meaning
     except KeyboardInterrupt:
+        hear_no_more()
         raise CommandError("; ".join(filter(None, ("interrupted", meaning.words))), INTERRUPTED) from None
+
+
+def hear_no_more() -> None:
+    """Ignores every further Ctrl-C: the command ends already, and what it still says must not be lost."""
+    with suppress(ValueError):  # outside of the main thread, where no Ctrl-C is heard anyway
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def after_submit(job_id: str, error: CommandError) -> CommandError:

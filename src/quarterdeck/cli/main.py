@@ -6,7 +6,9 @@ that `qd --help` and shell completion answer at once.
 
 import contextlib
 import io
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -67,24 +69,43 @@ def main() -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know all characters
     name = "quarterdeck" if Path(sys.argv[0]).stem == "quarterdeck" else "qd"
-    sys.exit(run(sys.argv[1:], name))
+    try:
+        code = run(sys.argv[1:], name)
+    finally:
+        # All is done and told. Python takes a moment to end, and a signal in it would be the end's exit code.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def run(arguments: list[str], name: str = "qd") -> int:
     """Runs one command and returns its exit code; whatever goes wrong is told on stderr, without a traceback."""
+    with _hearing_again():
+        try:
+            code = commands.main(arguments, prog_name=name, standalone_mode=False, complete_var=complete_variable(name))
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a fault of ours is no more use to users as a traceback
+            exits.hear_no_more()
+            if isinstance(error, OutputLost):
+                error.drop()
+                if error.unread:  # who reads has seen enough
+                    return exits.DONE
+            message, code = _explained(error, name)
+            with contextlib.suppress(OSError):
+                if code == exits.INTERRUPTED and sys.stderr.isatty():
+                    click.echo(err=True)  # the terminal has written ^C
+                click.echo(message, err=True)
+        return code if isinstance(code, int) else exits.DONE
+
+
+@contextlib.contextmanager
+def _hearing_again() -> Iterator[None]:
+    """Afterwards a Ctrl-C is heard as before."""
+    before = signal.getsignal(signal.SIGINT)
     try:
-        code = commands.main(arguments, prog_name=name, standalone_mode=False, complete_var=complete_variable(name))
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a fault of ours is no more use to users as a traceback
-        if isinstance(error, OutputLost):
-            error.drop()
-            if error.unread:  # who reads has seen enough
-                return exits.DONE
-        message, code = _explained(error, name)
-        with contextlib.suppress(OSError):
-            if code == exits.INTERRUPTED and sys.stderr.isatty():
-                click.echo(err=True)  # the terminal has written ^C
-            click.echo(message, err=True)
-    return code if isinstance(code, int) else exits.DONE
+        yield
+    finally:
+        with contextlib.suppress(ValueError, TypeError):  # outside of the main thread; a handler that is not Python's
+            signal.signal(signal.SIGINT, before)
 
 
 def _explained(error: BaseException, name: str) -> tuple[str, int]:
@@ -94,7 +115,8 @@ def _explained(error: BaseException, name: str) -> tuple[str, int]:
             return error.format_message(), exits.WRONG_USAGE
         case click.UsageError():
             place = error.ctx.command_path if error.ctx else name
-            words, code = f"{error.format_message()}{_misplaced(error)} See `{place} --help`.", exits.WRONG_USAGE
+            message = " ".join(error.format_message().split())  # some list what may be chosen, a line each
+            words, code = f"{message}{_misplaced(error)} See `{place} --help`.", exits.WRONG_USAGE
         case click.ClickException():
             words, code = error.format_message(), exits.WRONG_USAGE
         case ConfigError():

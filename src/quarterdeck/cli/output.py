@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import click
@@ -15,8 +17,9 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if
 class OutputLost(Exception):
     """What a command prints cannot be written: nobody reads it any more, or the disk is full."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(os.strerror(number))
+    def __init__(self, number: int, words: str = "") -> None:
+        """`words` say what happened all the same."""
+        super().__init__("; ".join(filter(None, (os.strerror(number), words))))
         self.unread = number == errno.EPIPE
 
     @classmethod
@@ -28,6 +31,17 @@ class OutputLost(Exception):
     def drop() -> None:
         """Lets what was not written yet go nowhere, or Python would complain of it when it ends."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def outliving(words: str) -> Iterator[None]:
+    """Has a full disk told together with `words`, which must not be lost with the output."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OutputLost(error.errno, words) from None
 
 
 def print_json(value: object) -> None:

@@ -12,7 +12,7 @@ from quarterdeck.cli.arguments import read_object, read_pairs
 from quarterdeck.cli.destination import Destination
 from quarterdeck.cli.exits import CommandError
 from quarterdeck.cli.options import client_options, examples, json_option
-from quarterdeck.cli.output import hint, print_json
+from quarterdeck.cli.output import hint, outliving, print_json
 from quarterdeck.cli.times import CommandWithWait, Duration, Wait
 
 if TYPE_CHECKING:
@@ -89,18 +89,14 @@ def submit(
                 return _shown(job, as_json=as_json)
             meaning.words = f"job {job['id']} goes on"
             _tell_of_another(submitted)
+            told = outliving(f"job {job['id']} was submitted")
             if wait is not None:
                 from quarterdeck.cli.waiting import wait_for  # noqa: PLC0415 - slow
 
-                return wait_for(api, job, wait, as_json=as_json)
-        if watch:
-            return _watched(job["id"], service, as_json=as_json)
-        if as_json:
-            print_json(job)
-        else:
-            click.echo(job["id"])
-            hint(f"`qd jobs watch {job['id']}` follows it")
-        return exits.DONE
+                with told:
+                    return wait_for(api, job, wait, as_json=as_json)
+        with told:
+            return _watched(job["id"], service, as_json=as_json) if watch else _submitted(job, as_json=as_json)
 
 
 def _given(options: Mapping[str, Any], metadata: str | None, *, unique: bool, unique_key: str | None) -> dict[str, Any]:
@@ -133,6 +129,15 @@ def _shown(job: dict[str, Any], *, as_json: bool) -> int:
 
         show_job(job)
         click.echo("qd: it would be taken; nothing was submitted", err=True)
+    return exits.DONE
+
+
+def _submitted(job: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        print_json(job)
+    else:
+        click.echo(job["id"])
+        hint(f"`qd jobs watch {job['id']}` follows it")
     return exits.DONE
 
 

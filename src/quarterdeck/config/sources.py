@@ -115,7 +115,11 @@ def _from_flags(fields: Mapping[str, _Field], flags: Mapping[str, object]) -> di
     for name in flags:
         if name not in fields:
             raise ConfigError(f"unknown flag --{name.replace('_', '-')}{_nearest(name, fields)}")
-    return {name: (value, f"flag --{name.replace('_', '-')}") for name, value in flags.items() if value is not None}
+    return {name: (value, _flag(name)) for name, value in flags.items() if value is not None}
+
+
+def _flag(name: str) -> str:
+    return "argument APP" if name == "app" else f"flag --{name.replace('_', '-')}"
 
 
 def _from_environment(fields: Mapping[str, _Field], environ: Mapping[str, str]) -> dict[str, _Given]:

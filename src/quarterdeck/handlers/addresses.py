@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -47,6 +48,11 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 
 _LAST_32 = 0xFFFFFFFF
 
+_METADATA_NAMES = frozenset(
+    ("metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal")
+)
+"""Names of the services that hand out a machine's credentials, in the clouds that give them one."""
+
 
 def is_public(address: Address) -> bool:
     """Whether anybody on the Internet could reach `address`, as far as its number tells."""
@@ -66,6 +72,30 @@ def read_address(text: str) -> Address:
     return mapped or address
 
 
+def known_address(host: str) -> Address | None:
+    """The address that `host` is, in whatever way the number is written; None where it is a name."""
+    host = _folded(host)
+    try:
+        return read_address(host)
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))  # 127.1, 0x7f.1, 2130706433
+    except (OSError, ValueError):
+        return None
+
+
+def name_to_look_up(host: str) -> str:
+    """`localhost` for all its names (RFC 6761, section 6.3), of which a resolver may know only this one."""
+    name = _folded(host)
+    return "localhost" if name == "localhost" or name.endswith(".localhost") else host
+
+
+def is_metadata_name(host: str) -> bool:
+    """Whether a cloud's metadata service is called so, whatever a name server here says of it."""
+    return _folded(host) in _METADATA_NAMES
+
+
 class Allowed:
     """What the operator allows besides public addresses: names, each with all its addresses, and networks."""
 
@@ -79,9 +109,13 @@ class Allowed:
             except ValueError:
                 self._names.add(_folded(item))
 
+    def names(self, host: str) -> bool:
+        """Whether `host` is allowed with whatever addresses it has."""
+        return _folded(host) in self._names
+
     def permits(self, host: str, address: Address) -> bool:
         """Whether `address`, which `host` was resolved to, is allowed."""
-        return _folded(host) in self._names or any(address in network for network in self._networks)
+        return self.names(host) or any(address in network for network in self._networks)
 
 
 def _folded(name: str) -> str:

@@ -9,7 +9,15 @@ import ssl
 from collections.abc import Callable
 
 from quarterdeck.domain.errors import QuarterdeckError, Rejection
-from quarterdeck.handlers.addresses import Address, Allowed, is_public, read_address
+from quarterdeck.handlers.addresses import (
+    Address,
+    Allowed,
+    is_metadata_name,
+    is_public,
+    known_address,
+    name_to_look_up,
+    read_address,
+)
 from quarterdeck.handlers.outbound_stream import Stream
 from quarterdeck.handlers.resolver import Resolve
 
@@ -77,20 +85,20 @@ class Dialer:
                 continue
             # One that is not public refuses them all, so that the order of a name server's answers means nothing.
             # Which one it is stays unsaid: that would tell about names that only the inside knows.
-            if not is_public(address):
-                raise TargetRefused(f"{host} is not on the public Internet, and not among the allowed private targets")
+            if not is_public(address) or is_metadata_name(host):
+                raise _not_public(host)
             if port not in WEB_PORTS and port < FIRST_FREE_PORT:
                 raise TargetRefused(f"port {port} is not called: only 80, 443, and those from {FIRST_FREE_PORT} on are")
         return addresses
 
     async def _addresses(self, host: str, port: int) -> list[Address]:
+        if (address := known_address(host)) is not None:
+            return [address]
         try:
-            return [read_address(host)]
-        except ValueError:
-            pass  # a name, or a number in a way of writing that only the resolver understands
-        try:
-            found = await self._resolve(host, port)
+            found = await self._resolve(name_to_look_up(host), port)
         except OSError as error:
+            if is_metadata_name(host) and not self._allowed.names(host):
+                raise _not_public(host) from None  # in this cloud it has another name, and trying again finds none
             why = f": {error.strerror}" if isinstance(error, socket.gaierror) else ""
             raise CallFailed(f"cannot find the host {host}{why}") from None
         if not found:
@@ -111,3 +119,7 @@ class Dialer:
             stream.abort()
             raise OSError("somebody else is at the other end")
         return stream
+
+
+def _not_public(host: str) -> TargetRefused:
+    return TargetRefused(f"{host} is not on the public Internet, and not among the allowed private targets")

@@ -62,7 +62,7 @@ async def test_however_many_calls_are_cancelled_all_places_are_there_afterwards(
         assert await cancel_half(lambda: call(server.url(), through=narrow), 2.0) > 20
         began = time.monotonic()
         results = await asyncio.gather(*(call(server.url(), through=narrow) for _ in range(PLACES)))
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 20, "who finds no place waits as long as its job may take: a minute"
         assert [result["status"] for result in results] == [200] * PLACES
         assert narrow._turns._value == PLACES
         assert len(narrow._kept) <= PLACES
@@ -79,7 +79,7 @@ async def test_a_call_that_is_cancelled_in_the_moment_of_its_turn_passes_it_on(c
             await first
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             assert (await call(server.url(), through=through))["status"] == 200
         await through.close()
 
@@ -94,7 +94,7 @@ async def test_a_cancel_ends_a_connection_at_once(call, outbound):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await eventually(lambda: not server.open, 1)
+        await eventually(lambda: not server.open)
     assert outbound._kept == []
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import socket
 import ssl
 from pathlib import Path
 
@@ -119,6 +120,41 @@ async def test_private_and_metadata_addresses_are_refused_before_anything_is_ope
     with pytest.raises(TargetRefused, match="not on the public Internet"):
         await call(url, through=guarded)
     assert opened == []
+
+
+async def only_localhost(host, port):
+    """A resolver that knows nothing but what the machine's own table says."""
+    if host != "localhost":
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    return ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost.", "LocalHost.", "a.localhost", "a.b.localhost.", "127.0.0.1.", "127.1", "0x7f.1."]
+)
+async def test_a_loopback_name_is_refused_for_good_and_not_looked_for_again(call, opened, host):
+    with pytest.raises(TargetRefused, match="not on the public Internet"):
+        await call(f"http://{host}/", through=Outbound(resolve=only_localhost))
+    assert opened == []
+    with pytest.raises(CallFailed, match="Connection refused"):
+        await call(f"http://{host}/", through=Outbound(["127.0.0.1"], resolve=only_localhost))
+    assert opened == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize("host", ["metadata.google.internal", "METADATA.google.internal.", "instance-data"])
+async def test_a_metadata_service_is_refused_by_its_name_too_unless_that_is_allowed(call, opened, host):
+    for answer in (["169.254.169.254"], ["93.184.216.34"]):
+        with pytest.raises(TargetRefused, match="not on the public Internet"):
+            await call(f"http://{host}/", through=Outbound(resolve=resolving(answer)))
+    with pytest.raises(TargetRefused, match="not on the public Internet"):  # where another cloud's name is none
+        await call(f"http://{host}/", through=Outbound(["169.254.169.254"], resolve=only_localhost))
+    assert opened == []
+    with pytest.raises(CallFailed, match="cannot find the host"):
+        await call(f"http://{host}/", through=Outbound([host], resolve=only_localhost))
+    for allowed in (host, "169.254.0.0/16"):
+        with pytest.raises(CallFailed, match="Connection refused"):
+            await call(f"http://{host}/", through=Outbound([allowed], resolve=resolving(["169.254.169.254"])))
+    assert opened == ["169.254.169.254"] * 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -341,6 +343,23 @@ def submitted(server, *options):
 def test_each_option_of_a_submit_becomes_a_field(service, options, document):
     service.answers = [(202, JOB)]
     assert submitted(service, *options)[2] == document
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
+@pytest.mark.parametrize("options", [[], ["--json"], ["--wait"], ["--wait", "--json"]])
+def test_a_full_disk_does_not_take_the_id_of_the_job_along(service, options):
+    service.answers = [(202, JOB | {"state": "completed"})]
+    command = [sys.executable, "-m", "quarterdeck", "submit", "kind", "--url", service.url, *options]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    words = "the output cannot be written: No space left on device; job some-id was submitted"
+    assert (done.returncode, done.stderr) == (2, f"qd: {words}\n")
+
+
+def test_an_empty_idempotency_key_goes_along_and_is_not_taken_for_none(service):
+    service.answers = [(202, JOB)]
+    _, headers, _ = submitted(service, "--idempotency-key", "")
+    assert headers["Idempotency-Key"] == ""
 
 
 def test_an_idempotency_key_goes_with_the_submit_and_a_replay_is_told(service, capsys):

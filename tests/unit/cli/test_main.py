@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+import quarterdeck
 from quarterdeck import __version__
 from quarterdeck.cli import exits
 from quarterdeck.cli.exits import CommandError
@@ -64,6 +65,7 @@ def test_both_names_of_the_program_are_installed():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["completion"], ["bash", "zsh", "fish", "`qd completion --help`"]),
         (["serv"], ["No such command 'serv'", "Did you mean 'serve'?", "`qd --help`"]),
         (["serve", "--bnd", "x"], ["--bnd", "Did you mean '--bind'?", "`qd serve --help`"]),
         (["submit"], ["KIND", "`qd submit --help`"]),
@@ -73,6 +75,7 @@ def test_both_names_of_the_program_are_installed():
         (["submit", "k", "--metadata", "[]"], ["--metadata must be a JSON object"]),
         (["submit", "k", "--wait", "--dry-run"], ["--wait", "--dry-run"]),
         (["submit", "k", "--unique", "--unique-key", "x"], ["either --unique or --unique-key"]),
+        (["serve", "myapp"], ["app = 'myapp' (from argument APP)", "module:attribute"]),
         (["serve", "--role", "wep"], ["--role", "'wep'", "'web'"]),
         (["--url", "x", "jobs", "list"], ["No such option '--url'", "It belongs behind the command."]),
         (["jobs", "--json", "list"], ["No such option '--json'", "It belongs behind the command."]),
@@ -161,6 +164,52 @@ def test_a_ctrl_c_while_the_program_is_imported_is_told_as_any_other(before, cod
     program = [sys.executable, "-c", SLOW_IMPORT.format(before=before)]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
+
+
+IMPATIENT = """
+import atexit, os, signal, sys
+import click
+import _quarterdeck_command as command
+from quarterdeck.cli.main import commands
+
+def press(number=signal.SIGINT):
+    os.kill(os.getpid(), number)
+
+def stop():
+    raise SystemExit(0)  # as `qd serve` where it is stopped before it serves
+
+def echo(*message, say=click.echo, **options):
+    press()
+    say(*message, **options)
+
+if sys.argv[1] == "wait":
+    click.echo = echo
+atexit.register(press)
+atexit.register(press, signal.SIGTERM)
+commands.add_command(click.Command("stop", callback=stop))
+commands.add_command(click.Command("wait", callback=press))
+command.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("argument", "code", "out", "err"),
+    [
+        ("wait", exits.INTERRUPTED, "", "qd: interrupted\n"),
+        ("stop", exits.DONE, "", ""),
+        ("--version", exits.DONE, f"qd {__version__}\n", ""),
+    ],
+)
+def test_whoever_presses_ctrl_c_again_and_again_is_told_once_and_without_a_traceback(argument, code, out, err):
+    program = [sys.executable, "-c", IMPATIENT, argument]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, out, err)
+
+
+def test_before_it_listens_for_a_ctrl_c_the_program_imports_next_to_nothing():
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import _quarterdeck_command; print('typing' in sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", program, Path(quarterdeck.__file__).parents[1]]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_a_command_may_return_its_exit_code(monkeypatch):

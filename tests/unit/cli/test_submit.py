@@ -54,6 +54,23 @@ def test_a_value_that_has_to_be_json_is_refused_where_it_is_not(text):
         read_pairs([f"key:={text}"])
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
+        ('[{"b": {"c": 1, "d": 2, "c": 1}}]', "the key 'c' stands twice"),
+        ("1e999", "1e999 is too large a number"),
+        ('{"a": [-1e400]}', "-1e400 is too large a number"),
+    ],
+)
+def test_json_that_would_arrive_as_something_else_is_refused(text, why):
+    for pair in (f"key={text}", f"key:={text}"):
+        with pytest.raises(click.UsageError, match=f"^the value of 'key': {why}.$"):
+            read_pairs([pair])
+    with pytest.raises(click.UsageError, match=f"^--args: {why}.$"):
+        read_object(f'{{"args": {text}}}', "--args")
+
+
 def test_the_same_name_in_both_forms_is_given_twice():
     with pytest.raises(click.UsageError, match="'a' is given twice"):
         read_pairs(["a=1", "a:=1"])
