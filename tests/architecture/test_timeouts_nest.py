@@ -11,7 +11,8 @@ from quarterdeck.bootstrap import COMMAND_TIMEOUT
 from quarterdeck.config import Settings
 from quarterdeck.engine import heartbeat
 from quarterdeck.engine.service import CLOSE_TIMEOUT, FLUSH_TIMEOUT, INTERRUPT_TIMEOUT, LEAVE_TIMEOUT
-from quarterdeck.store import embedded
+from quarterdeck.store import breaker, embedded, memcached_server
+from quarterdeck.web import socket
 
 REPOSITORY = Path(__file__).parents[2]
 HYPERCORN = tomllib.loads((REPOSITORY / "hypercorn.toml").read_text())
@@ -53,6 +54,15 @@ def test_a_container_waits_longer_than_hypercorn(service):
 
 def test_hypercorn_waits_longer_than_the_embedded_server_takes_to_start():
     assert HYPERCORN["startup_timeout"] > embedded.START_TIMEOUT
+
+
+def test_a_cache_adds_no_more_than_30_milliseconds_and_is_tried_again_within_5_seconds():
+    assert memcached_server.SLOT_TIMEOUT + memcached_server.OPERATION_TIMEOUT <= 0.03
+    assert breaker.LONGEST_PAUSE < 5
+
+
+def test_a_stalled_socket_is_gone_ten_seconds_after_it_has_read_last():
+    assert socket.SEND_TIMEOUT + max(socket.CATCH_UP_TIMEOUT, socket.CLOSE_TIMEOUT) < 10
 
 
 @pytest.mark.parametrize(("duration", "expected"), [("40s", 40), ("1m30s", 90), ("2m", 120)])

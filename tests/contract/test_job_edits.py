@@ -84,7 +84,7 @@ async def test_a_scheduled_job_that_becomes_due_runs(client):
 
 async def test_a_job_that_becomes_due_soon_runs_then(client, runtime):
     job = await scheduled(client)
-    soon = runtime.engine.clock.now() + dt.timedelta(seconds=0.3)
+    soon = runtime.engine.clock.now() + dt.timedelta(seconds=1.5)
     assert (await patch(client, job["id"], {"run_at": soon})).json["state"] == "scheduled"
     result = await client.get(f"/v1/jobs/{job['id']}/result", Prefer="wait=10")
     assert result.status == 200

@@ -95,7 +95,7 @@ async def test_who_knows_an_old_state_does_not_wait(client, wait):
     began = time.monotonic()
     answer = await client.get(f"/v1/jobs/{job['id']}", If_None_Match='"0-1"', Prefer=wait)
     assert answer.status == 200
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 NO_ID = [

@@ -115,7 +115,7 @@ async def test_a_body_that_does_not_come_is_a_408(app, port):
             b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b'Content-Length: 100\r\n\r\n{"kind":'
         )
-        answer = await asyncio.wait_for(reader.read(), SETTLE_TIMEOUT / 2)
+        answer = await asyncio.wait_for(reader.read(), SETTLE_TIMEOUT * 0.9)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b'"/problems/request-timeout"' in answer
 

@@ -45,7 +45,7 @@ async def test_a_message_goes_to_who_follows_the_topic(client, runtime):
     ready = asyncio.Event()
     with await runtime.engine.live.topics.follow("default", "news", None, ready.set) as following:
         await publish(client, {"a": 1})
-        await asyncio.wait_for(ready.wait(), 5)
+        await asyncio.wait_for(ready.wait(), 15)
         (message,) = await following.take()
     assert (message.id, bytes(message.data)) == (1, b'{"a":1}')
 

@@ -10,7 +10,9 @@ from tests.e2e.rest import talking_to
 from tests.support.processes import running_service
 
 APP = "tests.e2e.decks:deck"
-LEASE = 2.0
+LEASE = 3.0
+A_WHILE = dt.timedelta(minutes=1)
+"""More than anything takes here, and much less than a clock is off."""
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -43,7 +45,7 @@ async def test_clocks_that_are_hours_off_change_nothing(tmp_path, database_url):
         held = [await service.submit("gate", args={"path": str(gate)}) for service in both]
         now = dt.datetime.now(dt.UTC)
         for job in held:
-            assert abs(moment(job["created_at"]) - now) < dt.timedelta(seconds=5)
+            assert abs(moment(job["created_at"]) - now) < A_WHILE
 
         delayed = await asyncio.gather(*(service.submit("turn", delay=1) for service in both * 5))
         late = await rest.submit("turn", run_at=(now + dt.timedelta(hours=1)).isoformat())
@@ -52,7 +54,7 @@ async def test_clocks_that_are_hours_off_change_nothing(tmp_path, database_url):
             ended = await rest.ended(job["id"])
             assert ended["state"] == "completed"
             waited = moment(ended["attempted_at"]) - moment(ended["run_at"])
-            assert dt.timedelta(0) <= waited < dt.timedelta(seconds=2)
+            assert dt.timedelta(0) <= waited < A_WHILE
         assert {(await service.get(late["id"]))["state"] for service in both} == {"scheduled"}
 
         # Longer than a lease: nobody may think that the other is dead.

@@ -17,8 +17,8 @@ APP = "tests.e2e.live_decks:deck"
 SEED = 20
 REPLICAS, JOBS, KILLS = 3, 50, 3
 STEPS, PAUSE = 12, 0.15
-WITHIN = 60.0
-"""Seconds for all to be seen to its end; on a machine that does nothing else it takes a quarter of that."""
+WITHIN = 100.0
+"""Seconds for all to be seen to its end; on a machine that does nothing else it takes a small part of that."""
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -49,10 +49,11 @@ class Follower:
 
     async def follow(self):
         """Until the job has ended, from one replica after the other."""
+        patience = 1.0
         while not self.done:
-            url = self._draw.choice(self._urls)
+            url, before = self._draw.choice(self._urls), self.last
             try:
-                async with asyncio.timeout(self._draw.uniform(0.1, 1.0)), connected(url, open_timeout=1) as peer:
+                async with asyncio.timeout(self._draw.uniform(0.1, patience)), connected(url) as peer:
                     self.connections += 1
                     await peer.send(op="subscribe", sub="a", job=self.job_id, after=self.last)
                     while not self.done:
@@ -65,6 +66,8 @@ class Follower:
                             peer.connection.transport.abort()
             except (OSError, WebSocketException, TimeoutError):
                 await asyncio.sleep(self._draw.uniform(0.0, 0.1))
+            # On a slow machine a visit can be over before anything has come: then the next one may last longer.
+            patience = 1.0 if self.last > before else min(2 * patience, 10.0)
 
 
 class Fleet:

@@ -112,14 +112,14 @@ async def test_prefetched_jobs_are_given_back_at_once_and_run_by_another_process
             async def all_are_held_elsewhere_but_those_that_run_here():
                 return await running() == {str(service.pid): slots, str(other.pid): jobs - slots}
 
-            await eventually(all_are_held, 10)
+            await eventually(all_are_held, 20)
             assert (await running())[str(service.pid)] > slots
             service.send(signal.SIGTERM)
-            await eventually(nothing_is_held_unstarted, 1)
-            await eventually(all_are_held_elsewhere_but_those_that_run_here, 2)
+            await eventually(nothing_is_held_unstarted, 10)  # and it does not end before its grace period, 15 s, does
+            await eventually(all_are_held_elsewhere_but_those_that_run_here, 10)
             (tmp_path / "gate").touch()
-            assert await service.wait(10) == 0
-            await eventually(lambda: connection.fetchval("select count(*) = 0 from quarterdeck.job"), 10)
+            assert await service.wait(25) == 0
+            await eventually(lambda: connection.fetchval("select count(*) = 0 from quarterdeck.job"), 20)
     ended = "select distinct state, attempt, crashes from quarterdeck.job_history where kind = 'gate'"
     assert [tuple(row) for row in await connection.fetch(ended)] == [("completed", 1, 0)]
 
@@ -136,7 +136,7 @@ async def test_what_hangs_in_a_handler_does_not_keep_the_embedded_server_up(tmp_
             await appears(path)
         began = monotonic()
         assert await service.stop() == 0
-        assert monotonic() - began < 10
+        assert monotonic() - began < 20
     assert not process_exists(postmaster)
 
 
@@ -147,7 +147,7 @@ async def test_a_handler_that_blocks_the_loop_cannot_put_off_the_end(tmp_path, d
         await appears(tmp_path / "blocked")
         began = monotonic()
         assert await service.stop() == 0
-        assert monotonic() - began < 10
+        assert monotonic() - began < 20
     assert "service.forced_to_exit" in service.log()
 
 
@@ -164,7 +164,7 @@ async def test_a_long_poll_is_answered_and_an_upload_that_stalls_is_cut(tmp_path
         await rest.get(job["id"])  # by a connection after that of the poll, so the poll is there
         began = monotonic()
         assert await service.stop() == 0
-        assert monotonic() - began < 8
+        assert monotonic() - began < 20
         assert (await poll).json()["state"] == "scheduled"
         writer.close()
 
@@ -200,7 +200,7 @@ async def stop_with_long_polls(directory, database_url, python):
             began = monotonic()
             service.send(signal.SIGTERM)
             answers = await asyncio.gather(*polls)
-            assert monotonic() - began < 5
+            assert monotonic() - began < 12, "long before the grace period is over"
             assert [answer.status_code for answer in answers] == [200] * 46 + [202] * 4
             assert all(answer.headers["Connection"] == "close" for answer in answers)
             assert {answer.json()["state"] for answer in answers[:48]} == {"scheduled"}
@@ -261,7 +261,7 @@ async def test_a_service_whose_loop_dies_says_so_while_jobs_get_their_grace_peri
         async def failed():
             return await answers() == [503, 503]
 
-        await eventually(failed, 10)
+        await eventually(failed)
         (tmp_path / "gate").touch()
         assert await service.wait(25) == 5
     assert "qd: an inner loop of the service died" in service.log()

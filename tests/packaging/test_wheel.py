@@ -157,7 +157,7 @@ def run(environment, *command, cwd):
     """Runs a program of that environment, with nothing of this process's own."""
     variables = {"PATH": f"{environment / 'bin'}:/usr/bin:/bin", "HOME": str(cwd), "COLUMNS": "100"}
     command = [environment / "bin" / command[0], *command[1:]]
-    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=100, check=False)
 
 
 def test_the_installed_wheel_stands_alone(environment, tmp_path):

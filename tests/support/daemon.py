@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
+from tests.support.processes import free_port
+
 HERE = "127.0.0.1"
 
 
@@ -20,9 +22,7 @@ class Daemon(ABC):
     """
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind((HERE, 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -38,12 +38,12 @@ class Daemon(ABC):
     def command(self) -> list[str]:
         """What starts it."""
 
-    def start(self, within: float = 10.0) -> None:
+    def start(self, within: float = 30.0) -> None:
         """Starts it, empty, and waits until it takes connections."""
         words = self.command()
         self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + within
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 socket.create_connection((HERE, self.port), 1).close()
                 return

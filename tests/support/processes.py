@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -112,11 +113,17 @@ def _read(path: Path) -> bytes:
 
 
 def free_port() -> int:
-    """A port of the loopback address on which nobody listens at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port of the loopback address that is free, and will be until somebody takes it on purpose.
+
+    It is none of those that a system hands out itself (Linux: 32768 and above), to connections as well: of these, one
+    that is free now may be another test's by the time it is used.
+    """
+    draw = random.SystemRandom()  # not the common generator: a test that seeds it would be given the same ports again
+    while True:
+        port = draw.randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def service_environment(settings: Mapping[str, str]) -> dict[str, str]:

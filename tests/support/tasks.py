@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.waiting import eventually
 
 
-async def no_task_left(before: AbstractSet[asyncio.Task[Any]], within: float = 2.0) -> None:
+async def no_task_left(before: AbstractSet[asyncio.Task[Any]], within: float = 10.0) -> None:
     """Wait until no task runs but the present one and those in `before`. Raises `AssertionError` with those that do."""
 
     def none_left() -> bool:

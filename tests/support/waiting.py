@@ -10,13 +10,15 @@ T = TypeVar("T")
 
 FIRST_PAUSE = 0.002
 LONGEST_PAUSE = 0.1
+PATIENCE = 15.0
+"""Seconds that a fact may take to come: many times what it needs, since only a test that fails waits so long."""
 
 
 @overload
 async def eventually(check: Callable[[], Awaitable[T]], within: float = ...) -> T: ...
 @overload
 async def eventually(check: Callable[[], T], within: float = ...) -> T: ...
-async def eventually(check: Callable[[], object], within: float = 5.0) -> object:
+async def eventually(check: Callable[[], object], within: float = PATIENCE) -> object:
     """Call `check` until what it returns is true, and return that.
 
     `check` is a function or a coroutine function. One that raises `AssertionError` is tried again; every other

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
+from collections.abc import Callable
 
 from quarterdeck.engine.tasks import Signal
 
@@ -17,6 +18,8 @@ class Holdings:
         self._count: Counter[str] = Counter()
         self._unwanted: set[uuid.UUID] = set()
         self._emptied = Signal()
+        self.on_drop: Callable[[uuid.UUID], object] = lambda _: None
+        """Is told of each job that is dropped, and of none that goes with a lost lease."""
 
     def __len__(self) -> int:
         return len(self._fences)
@@ -37,6 +40,7 @@ class Holdings:
             del self._fences[job_id]
             self._count[self._queues.pop(job_id)] -= 1
             self._unwanted.discard(job_id)
+            self.on_drop(job_id)
             if not self._fences:
                 self._emptied.set()
 

@@ -53,6 +53,8 @@ class Drain:
         self._attempts = engine.parts.attempts
         self._executor = engine.parts.executor
         self._holdings = engine.parts.holdings
+        self._dropped: list[uuid.UUID] = []
+        self._holdings.on_drop = self._dropped.append
         self._kinds = engine.parts.registry.kinds
         self._lease = engine.parts.lease
         self._upkeep = engine.parts.upkeep
@@ -107,7 +109,11 @@ class Drain:
         await self._collect()
 
     async def _collect(self) -> None:
-        for job_id in list(self._over()):
+        # Several may have ended since the last look, in another order than they began in.
+        place = {job_id: number for number, job_id in enumerate(self._dropped)}
+        over = sorted(self._over(), key=lambda job_id: place.get(job_id, len(place)))
+        self._dropped.clear()
+        for job_id in over:
             held = self._held.pop(job_id)
             job = await self._engine.jobs.get(job_id)
             self.ended.append(job)

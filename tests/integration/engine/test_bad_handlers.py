@@ -33,8 +33,8 @@ async def test_a_handler_that_blocks_the_loop_for_longer_than_a_lease_keeps_the_
         worker = worker_of(runtime)
         submit = runtime.engine.jobs.submit_by_name
         blocking, other = await asyncio.gather(submit("block"), submit("turn", delay=0.1))
-        assert await blocking.result(timeout=15) == "awake"
-        assert await other.result(timeout=15) == "done"
+        assert await blocking.result(timeout=30) == "awake"
+        assert await other.result(timeout=30) == "done"
         assert worker_of(runtime) == worker
         for job in (blocking, other):
             row = await stores.row(job.id)
@@ -57,11 +57,11 @@ async def test_tasks_that_a_handler_leaves_behind_disturb_nobody(database_url, d
         return "left"
 
     async with running(database_url, deck) as runtime:
-        assert await (await runtime.engine.jobs.submit_by_name("leave")).result(timeout=10) == "left"
+        assert await (await runtime.engine.jobs.submit_by_name("leave")).result(timeout=30) == "left"
         await eventually(left[1].done)
         with pytest.raises(RuntimeError, match="nobody waits"):
             left[1].result()
-        assert await (await runtime.engine.jobs.submit_by_name("turn")).result(timeout=10) == "done"
+        assert await (await runtime.engine.jobs.submit_by_name("turn")).result(timeout=30) == "done"
         left[0].cancel()
 
 
@@ -73,7 +73,7 @@ async def test_a_handler_that_hangs_for_ever_takes_its_own_slot_only_and_only_fo
     async with open_stores(database_url) as stores, running(database_url, deck, concurrency=2) as runtime:
         hanging = [await runtime.engine.jobs.submit_by_name("hang") for _ in range(4)]
         others = [await runtime.engine.jobs.submit_by_name("turn") for _ in range(10)]
-        assert {await job.result(timeout=10) for job in others} == {"done"}
+        assert {await job.result(timeout=30) for job in others} == {"done"}
 
         async def over() -> bool:
             states = [(await stores.row(job.id))["state"] for job in hanging]

@@ -386,7 +386,7 @@ async def test_a_job_that_comes_back_while_its_last_run_still_stops_waits_for_th
         await connection.execute("delete from quarterdeck.worker")
         await eventually(lambda: len(runs) == 1)
         release.set()
-        assert await handle.result(timeout=10) == "done"
+        assert await handle.result(timeout=30) == "done"
     assert len(runs) == 2
     assert runs[0][1] <= runs[1][0]
 

@@ -84,7 +84,7 @@ async def test_statements_were_lost(database_url, replies):
 
     async with running_module.running(database_url, deck):
         for _ in range(20):
-            await (await noop.submit()).result(timeout=10)
+            await (await noop.submit()).result(timeout=30)
     for statement in ("insert_jobs", "finish_jobs"):
         assert replies.lost[statement] > 0
         assert replies.passed[statement] > replies.lost[statement]

@@ -71,7 +71,7 @@ def deck(release):
 async def test_an_attempt_that_is_tried_again_is_counted_twice(database_url, deck):
     async with running(database_url, deck) as runtime:
         handle = await deck.submit("second_time")
-        await handle.result(timeout=10)
+        await handle.result(timeout=30)
         page = await page_of(runtime)
         assert page("jobs_started_total") == 2
         assert page("jobs_finished_total", outcome="retryable") == page("jobs_finished_total", outcome="completed") == 1
@@ -114,7 +114,7 @@ async def test_an_end_whose_reply_was_lost_is_counted_once(database_url, deck, r
     release.set()
     async with running(database_url, deck) as runtime:
         handle = await deck.submit("hold")
-        await handle.result(timeout=10)
+        await handle.result(timeout=30)
         await eventually(lambda: len(runtime.engine.parts.holdings) == 0)
         page = await page_of(runtime)
         assert len(tries) == 2
@@ -126,7 +126,7 @@ async def test_an_end_whose_reply_was_lost_is_counted_once(database_url, deck, r
 async def test_a_cancel_that_came_between_is_the_outcome(database_url, connection, deck, release):
     async with running(database_url, deck) as runtime:
         handle = await deck.submit("second_time")
-        await handle.result(timeout=10)
+        await handle.result(timeout=30)
         await deck.submit("hold")
         await eventually(lambda: runtime.engine.parts.executor.running)
         await runtime.engine.jobs.cancel(await connection.fetchval("select id from quarterdeck.job"))
@@ -183,7 +183,7 @@ async def test_two_services_in_one_process_count_apart(database_url, deck, relea
     release.set()
     async with running(database_url, deck) as one, running(database_url, role="web") as other:
         handle = await one.engine.jobs.submit_by_name("hold")
-        await handle.result(timeout=10)
+        await handle.result(timeout=30)
         assert (await page_of(one))("jobs_finished_total") == 1
         assert (await page_of(other))("jobs_finished_total") == 0
         assert (await page_of(other))("slots") == 0

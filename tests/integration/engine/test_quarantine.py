@@ -66,12 +66,12 @@ async def test_a_suspect_waits_for_what_runs_and_everything_waits_for_it(databas
 
         stage.let_go("first")
         await eventually(lambda: stage.running == {"suspect"})
-        assert await first.result(timeout=5) == "first"
+        assert await first.result(timeout=30) == "first"
         assert {(await stores.row(job.id))["state"] for job in later} == {"available"}
 
         stage.let_go("suspect", "later 0", "later 1", "later 2")
-        assert await suspect.result(timeout=10) == "suspect"
-        assert [await job.result(timeout=10) for job in later] == ["later 0", "later 1", "later 2"]
+        assert await suspect.result(timeout=30) == "suspect"
+        assert [await job.result(timeout=30) for job in later] == ["later 0", "later 1", "later 2"]
     assert all(names == {"suspect"} for names in stage.seen_together if "suspect" in names)
     assert history(await stores.row(suspect.id)) == ["submitted", "started", "completed"]
 
@@ -95,7 +95,7 @@ async def test_what_a_claim_under_way_brings_goes_back(database_url, stores):
         await eventually(given_back)
         assert stage.running == {"first"}
         stage.let_go("first", "suspect", "later")
-        assert [await job.result(timeout=10) for job in (first, later)] == ["first", "later"]
+        assert [await job.result(timeout=30) for job in (first, later)] == ["first", "later"]
 
 
 async def test_the_other_processes_go_on_working(database_url, stores):
@@ -109,7 +109,7 @@ async def test_the_other_processes_go_on_working(database_url, stores):
         free.let_go(*names)
         for name in names:
             job = await runtime.engine.jobs.submit_by_name("act", {"name": name})
-            assert await job.result(timeout=10) == name
+            assert await job.result(timeout=30) == name
         assert busy.running == {"suspect"}
         stage.let_go("suspect")
         other_stage.let_go("suspect")
@@ -121,7 +121,7 @@ async def test_several_suspects_run_one_after_the_other(database_url, stores):
         names = [f"suspect {n}" for n in range(4)]
         stage.let_go(*names)
         jobs = [await submit_suspect(runtime, stores, name) for name in names]
-        assert [await job.result(timeout=15) for job in jobs] == names
+        assert [await job.result(timeout=30) for job in jobs] == names
         await eventually(lambda: not runtime.engine.parts.executor.secluded)
     assert all(len(together) == 1 for together in stage.seen_together)
 
@@ -133,6 +133,6 @@ async def test_work_goes_on_where_the_suspect_is_cancelled_while_it_waits(databa
         await runtime.engine.jobs.cancel(suspect.id)
         stage.let_go("second")
         second = await runtime.engine.jobs.submit_by_name("act", {"name": "second"})
-        assert await second.result(timeout=10) == "second"
+        assert await second.result(timeout=30) == "second"
         stage.let_go("first")
-        assert await first.result(timeout=5) == "first"
+        assert await first.result(timeout=30) == "first"

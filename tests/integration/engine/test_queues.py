@@ -16,8 +16,8 @@ from tests.support.waiting import eventually
 
 PAUSED = QueuePatch(paused=True)
 RESUMED = QueuePatch(paused=False)
-TICKS = 3.0
-"""Seconds in which every process has looked at least once."""
+TICKS = 10.0
+"""Seconds in which every process has looked at least once, a slow one too."""
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_a_paused_queue_begins_nothing_and_goes_on_when_it_is_resumed(data
         assert [(await handle.job()).state for handle in handles] == [State.AVAILABLE] * 5
         assert (await queues.get("default")).depth.available == 5
         await queues.update("default", RESUMED)
-        await asyncio.gather(*(handle.result(timeout=10) for handle in handles))
+        await asyncio.gather(*(handle.result(timeout=30) for handle in handles))
         assert sorted(begun) == [0, 1, 2, 3, 4, 100]
 
 
@@ -86,7 +86,7 @@ async def test_a_resume_here_is_not_left_to_the_tick(database_url, deck, begun, 
         handle = await deck.submit("note", {"number": 1})
         monkeypatch.setattr(runtime.engine.parts.tick, "_on_work", lambda _queues: None)
         await runtime.engine.queues.update("default", RESUMED)
-        assert await handle.result(timeout=10) is None
+        assert await handle.result(timeout=30) is None
 
 
 async def test_other_processes_see_a_pause_at_once_and_a_resume_with_their_tick(database_url, deck, begun):
@@ -124,9 +124,9 @@ async def test_what_was_claimed_and_not_begun_is_given_back_by_a_pause(database_
         await eventually(back)
         del engine.parts.executor.demand
         gate.set()
-        await asyncio.gather(*(handle.result(timeout=10) for handle in (*held, waiting[2])))
+        await asyncio.gather(*(handle.result(timeout=30) for handle in (*held, waiting[2])))
         await engine.queues.update("default", RESUMED)
-        await asyncio.gather(*(handle.result(timeout=10) for handle in waiting))
+        await asyncio.gather(*(handle.result(timeout=30) for handle in waiting))
 
 
 async def test_what_a_claim_under_way_brings_is_given_back_by_a_pause(database_url, deck, begun):
@@ -220,7 +220,7 @@ async def test_room_that_jobs_leave_is_found_again(database_url, deck, begun):
                     await asyncio.sleep(room.COUNT_AGAIN)
 
         for number in range(10):
-            await (await submit(number)).result(timeout=10)
+            await (await submit(number)).result(timeout=30)
         assert begun == list(range(10))
 
 
@@ -253,7 +253,7 @@ async def test_queues_without_a_max_depth_cost_a_submit_nothing(database_url, de
         await a_look_of_the_tick(runtime)
         counted = []
         monkeypatch.setattr(QueueStore, "count_room", lambda _self, names: counted.append(names))
-        await (await deck.submit("note", {"number": 1})).result(timeout=10)
+        await (await deck.submit("note", {"number": 1})).result(timeout=30)
         assert counted == []
 
 

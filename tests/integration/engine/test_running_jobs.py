@@ -29,7 +29,7 @@ async def test_a_job_goes_from_submit_to_a_stored_result(database_url):
 
     async with running(database_url, deck):
         handle = await double.submit(number=21)
-        assert await handle.result(timeout=10) == 42
+        assert await handle.result(timeout=30) == 42
         job = await handle.job()
         assert (job.state, job.attempt, job.seq) == (State.COMPLETED, 1, 3)
         assert job.created_at <= job.attempted_at <= job.finalized_at
@@ -48,7 +48,7 @@ async def test_a_due_job_is_handed_off_by_its_own_insert(database_url):
         job = await handle.job()
         assert (job.state, job.seq, job.worker) == (State.RUNNING, 2, runtime.engine.parts.lease.worker())
         release.set()
-        assert await handle.result(timeout=10) is None
+        assert await handle.result(timeout=30) is None
 
 
 async def test_many_submits_at_once_share_commits_and_all_complete(database_url, connection):
@@ -84,7 +84,7 @@ async def test_a_failing_job_is_retried_and_then_discarded_with_every_error(data
     async with running(database_url, deck):
         handle = await fail.submit()
         with pytest.raises(JobDiscarded) as caught:
-            await handle.result(timeout=20)
+            await handle.result(timeout=30)
         job = caught.value.job
         assert (job.state, job.state_reason, job.attempt) == (State.DISCARDED, Reason.ATTEMPTS_EXHAUSTED, 3)
         assert [(error["attempt"], error["message"]) for error in errors_of(job)] == [
@@ -109,7 +109,7 @@ async def test_a_job_waits_for_its_backoff_and_is_promoted_in_time(database_url)
         handle = await second_time.submit()
         waiting = await eventually(lambda: _in_state(handle, State.RETRYABLE))
         assert waiting.state_reason is None
-        assert await handle.result(timeout=10) == "now"
+        assert await handle.result(timeout=30) == "now"
         job = await handle.job()
         assert (job.attempted_at - waiting.attempted_at).total_seconds() >= 0.3
 
@@ -133,7 +133,7 @@ async def test_an_attempt_over_its_timeout_is_stopped_and_counts(database_url):
 
     async with running(database_url, deck):
         with pytest.raises(JobDiscarded) as caught:
-            await (await slow.submit()).result(timeout=20)
+            await (await slow.submit()).result(timeout=30)
     assert caught.value.job.state_reason is Reason.TIMEOUT
     assert [error["type"] for error in errors_of(caught.value.job)] == ["TimeoutError", "TimeoutError"]
     assert stopped == [True, True]
@@ -155,10 +155,10 @@ async def test_a_handler_that_will_not_stop_is_abandoned_and_its_slot_comes_back
 
     async with running(database_url, deck, concurrency=1) as runtime:
         with pytest.raises(JobDiscarded) as caught:
-            await (await stubborn.submit()).result(timeout=20)
+            await (await stubborn.submit()).result(timeout=30)
         assert caught.value.job.state_reason is Reason.TIMEOUT
         assert runtime.engine.parts.executor.abandoned == 1
-        assert await (await deck.submit("quarterdeck.echo", {"a": 1})).result(timeout=10) == {"a": 1}
+        assert await (await deck.submit("quarterdeck.echo", {"a": 1})).result(timeout=30) == {"a": 1}
         release.set()
         await eventually(lambda: runtime.engine.parts.executor.abandoned == 0)
         assert (await deck.get(caught.value.job.id)).state is State.DISCARDED
@@ -175,7 +175,7 @@ async def test_snooze_gives_the_attempt_back(database_url):
 
     async with running(database_url, deck):
         handle = await later.submit()
-        assert await handle.result(timeout=20) == "done"
+        assert await handle.result(timeout=30) == "done"
         assert runs == [1, 1, 1]
         assert (await handle.job()).attempt == 1
 
@@ -189,7 +189,7 @@ async def test_cancel_returned_by_the_handler_ends_the_job_with_its_words(databa
 
     async with running(database_url, deck):
         with pytest.raises(JobCancelled) as caught:
-            await (await give_up.submit()).result(timeout=10)
+            await (await give_up.submit()).result(timeout=30)
         assert caught.value.job.state_reason is None
         assert caught.value.job.state_detail == "nothing to do \N{REPLACEMENT CHARACTER} here"
 
@@ -239,11 +239,11 @@ async def test_whatever_a_handler_raises_fails_the_attempt_and_nothing_else(data
 
     async with running(database_url, deck):
         with pytest.raises(JobDiscarded) as caught:
-            await (await fail.submit()).result(timeout=10)
+            await (await fail.submit()).result(timeout=30)
         (error,) = errors_of(caught.value.job)
         assert error["type"] == kind
         assert len(error["message"]) <= 4096
-        assert await (await deck.submit("quarterdeck.echo", {})).result(timeout=10) == {}
+        assert await (await deck.submit("quarterdeck.echo", {})).result(timeout=30) == {}
 
 
 @pytest.mark.parametrize(
@@ -271,10 +271,10 @@ async def test_a_result_that_json_cannot_hold_fails_the_attempt_and_the_worker_l
 
     async with running(database_url, deck):
         with pytest.raises(JobDiscarded) as caught:
-            await (await odd.submit()).result(timeout=10)
+            await (await odd.submit()).result(timeout=30)
         (error,) = errors_of(caught.value.job)
         assert error["type"] == "ResultError"
-        assert await (await deck.submit("quarterdeck.echo", {})).result(timeout=10) == {}
+        assert await (await deck.submit("quarterdeck.echo", {})).result(timeout=30) == {}
 
 
 async def test_any_text_survives_as_a_result(database_url):
@@ -286,7 +286,7 @@ async def test_any_text_survives_as_a_result(database_url):
         return value
 
     async with running(database_url, deck):
-        assert await (await text.submit()).result(timeout=10) == value
+        assert await (await text.submit()).result(timeout=30) == value
 
 
 async def test_context_variables_do_not_leak_from_job_to_job(database_url):
@@ -300,7 +300,7 @@ async def test_context_variables_do_not_leak_from_job_to_job(database_url):
         return before
 
     async with running(database_url, deck, concurrency=1):
-        assert [await (await stain.submit()).result(timeout=10) for _ in range(3)] == ["clean"] * 3
+        assert [await (await stain.submit()).result(timeout=30) for _ in range(3)] == ["clean"] * 3
 
 
 async def test_a_handler_that_cancels_its_own_task_only_fails_itself(database_url):
@@ -313,8 +313,8 @@ async def test_a_handler_that_cancels_its_own_task_only_fails_itself(database_ur
 
     async with running(database_url, deck):
         with pytest.raises(JobDiscarded):
-            await (await suicidal.submit()).result(timeout=10)
-        assert await (await deck.submit("quarterdeck.echo", {})).result(timeout=10) == {}
+            await (await suicidal.submit()).result(timeout=30)
+        assert await (await deck.submit("quarterdeck.echo", {})).result(timeout=30) == {}
 
 
 async def test_arguments_are_checked_at_submit_and_converted_for_the_handler(database_url):
@@ -325,7 +325,7 @@ async def test_arguments_are_checked_at_submit_and_converted_for_the_handler(dat
         return [type(count).__name__, names]
 
     async with running(database_url, deck):
-        assert await (await typed.submit(count=1, names=["a"])).result(timeout=10) == ["int", ["a"]]
+        assert await (await typed.submit(count=1, names=["a"])).result(timeout=30) == ["int", ["a"]]
         for args, pointer in [
             ({"count": "1", "names": []}, "/args/count"),
             ({"count": 1}, "/args/names"),
@@ -351,7 +351,7 @@ async def test_arguments_that_only_the_worker_can_refuse_end_the_job_as_rejected
         assert (await web.engine.jobs.get(handle.id)).state is State.AVAILABLE
         async with running(database_url, _copy_of(typed)):
             with pytest.raises(JobDiscarded) as caught:
-                await handle.result(timeout=10)
+                await handle.result(timeout=30)
     job = caught.value.job
     assert (job.state_reason, job.attempt) == (Reason.REJECTED, 1)
     assert "/args/count" in job.state_detail
@@ -372,7 +372,7 @@ async def test_a_handler_submits_a_child_with_its_job_as_parent(database_url, co
 
     async with running(database_url, deck):
         handle = await parent.submit()
-        child = await handle.result(timeout=10)
+        child = await handle.result(timeout=30)
         await eventually(lambda: _ended(deck, child))
     assert await connection.fetchval("select parent_id from quarterdeck.job_history where id = $1", child) == handle.id
 

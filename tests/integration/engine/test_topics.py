@@ -506,7 +506,7 @@ async def test_who_begins_behind_is_told_at_once(here, there, no_polling):
     for _ in range(2):  # the first to follow, and one more
         told = asyncio.Event()
         following = await follow(here, 0, ready=told.set)
-        await asyncio.wait_for(told.wait(), 5)
+        await asyncio.wait_for(told.wait(), 15)
         assert facts(await following.take()) == [(1, 1)]
 
 

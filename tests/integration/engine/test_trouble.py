@@ -92,7 +92,7 @@ async def test_a_drain_gives_back_what_was_claimed_and_not_begun(database_url):
 
         await eventually(given_back)  # while the first one runs, which it does until it is released
         deck.resources["release"].set()
-        await first.result(timeout=10)
+        await first.result(timeout=30)
     assert runs == ["first"]
 
 
@@ -105,7 +105,7 @@ async def test_a_worker_whose_lease_is_gone_stops_its_handlers_and_goes_on_under
         await connection.execute("delete from quarterdeck.worker")
         await eventually(lambda: worker_of(runtime) not in (None, before))
         deck.resources["release"].set()
-        assert await handle.result(timeout=10) == "a"
+        assert await handle.result(timeout=30) == "a"
         assert (await handle.job()).attempt == 1
     assert runs == ["a", "a"]
     starts = await connection.fetchval("select timeline from quarterdeck.job_history where id = $1", handle.id)
@@ -146,7 +146,7 @@ async def test_jobs_of_a_dead_worker_are_rescued_with_their_attempt(database_url
         worker_deck, runs = holding_deck()
         worker_deck.resources["release"].set()
         async with running(database_url, worker_deck):
-            assert await handle.result(timeout=10) == "a"
+            assert await handle.result(timeout=30) == "a"
         job = await handle.job()
         assert (job.attempt, job.crashes, runs) == (1, 1, ["a"])
     assert await connection.fetchval("select count(*) from quarterdeck.worker where id = 'dead'") == 0
@@ -207,7 +207,7 @@ async def test_an_end_whose_reply_was_lost_is_recorded_once(database_url, connec
 
     async with running(database_url, deck) as runtime:
         handle = await second_time.submit()
-        assert await handle.result(timeout=10) == "done"
+        assert await handle.result(timeout=30) == "done"
         await eventually(lambda: len(runtime.engine.parts.holdings) == 0)
     assert tries[:2] == [1, 0]
     assert runs == ([1] if method == "finish_jobs" else [1, 2])
@@ -234,7 +234,7 @@ async def test_a_submit_whose_reply_was_lost_is_stored_once_and_runs_once(
     deck, runs = holding_deck()
     deck.resources["release"].set()
     async with running(database_url, deck):
-        assert await (await deck.submit("hold", {"name": "a"})).result(timeout=10) == "a"
+        assert await (await deck.submit("hold", {"name": "a"})).result(timeout=30) == "a"
     assert runs == ["a"]
     assert len(tries) == (1 if stored else 2)
     assert await connection.fetchval("select count(*) from quarterdeck.job_history") == 1
@@ -263,7 +263,7 @@ async def test_a_job_that_ended_before_its_insert_was_repeated_does_not_run_agai
     deck, runs = holding_deck()
     async with running(database_url, deck, queues="nothing-here") as runtime:
         handle = await deck.submit("hold", {"name": "a"})
-        assert await handle.result(timeout=5) == "other"
+        assert await handle.result(timeout=30) == "other"
     assert (runs, len(tries)) == ([], 1)
     assert await connection.fetchval("select count(*) from quarterdeck.job") == 0
 
@@ -387,7 +387,7 @@ async def _persistent(deck, number):
 async def _result(handle):
     while True:
         try:
-            return await handle.result(timeout=20)
+            return await handle.result(timeout=30)
         except Unavailable:
             await asyncio.sleep(0.05)
 
@@ -453,5 +453,5 @@ async def test_a_missing_partition_is_made_when_an_end_meets_it(database_url, co
             )
             await connection.execute(f"drop table quarterdeck.{name}")
         deck.resources["release"].set()
-        assert await handle.result(timeout=10) == "a"
+        assert await handle.result(timeout=30) == "a"
         assert runtime.failure is None

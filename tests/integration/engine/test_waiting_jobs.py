@@ -6,6 +6,7 @@ import pytest
 
 from quarterdeck import JobCancelled, JobDiscarded, JobNotFound, Quarterdeck, Snooze
 from quarterdeck.domain.state import Reason, State
+from quarterdeck.engine import tick
 from tests.support.running import running
 from tests.support.waiting import eventually
 
@@ -21,16 +22,16 @@ def recording_deck():
     return deck, order
 
 
-async def test_a_delayed_job_starts_when_it_is_due_and_not_before(database_url):
+async def test_a_delayed_job_starts_when_it_is_due_and_not_before(database_url, monkeypatch):
+    monkeypatch.setattr(tick, "INTERVAL", (600, 600))  # whose looks it does not wait for
     deck, _ = recording_deck()
     async with running(database_url, deck):
-        handle = await deck.submit("record", {"name": "later"}, delay=0.4)
+        handle = await deck.submit("record", {"name": "later"}, delay=1.0)
         job = await handle.job()
         assert (job.state, job.seq) == (State.SCHEDULED, 1)
-        await handle.result(timeout=10)
+        await handle.result(timeout=30)
         job = await handle.job()
-        late = (job.attempted_at - job.run_at).total_seconds()
-        assert 0 <= late < 0.5
+        assert job.attempted_at >= job.run_at
         # submitted, available, started, completed
         assert job.seq == 4
 
@@ -67,7 +68,7 @@ async def test_a_submit_does_not_overtake_jobs_that_wait_in_its_queue(database_u
         ]
         release.set()
         for handle in (first, second, third):
-            await handle.result(timeout=10)
+            await handle.result(timeout=30)
     assert order == ["first", "second", "third"]
 
 
@@ -76,7 +77,7 @@ async def test_a_job_not_started_in_time_is_discarded_as_expired(database_url):
     async with running(database_url, deck, queues="other"):
         handle = await deck.submit("record", {"name": "never"}, ttl=0.05)
         with pytest.raises(JobDiscarded) as caught:
-            await handle.result(timeout=10)
+            await handle.result(timeout=30)
     assert caught.value.job.state_reason is Reason.EXPIRED
     assert caught.value.job.expires_at is not None
     assert order == []
@@ -92,7 +93,7 @@ async def test_ttl_counts_from_the_due_time_and_spares_jobs_that_have_started(da
         return "done"
 
     async with running(database_url, deck):
-        assert await (await second_time.options(delay=1.6).submit()).result(timeout=10) == "done"
+        assert await (await second_time.options(delay=1.6).submit()).result(timeout=30) == "done"
 
 
 async def test_a_process_serves_its_queues_only_each_within_its_limit(database_url):
@@ -117,7 +118,7 @@ async def test_a_process_serves_its_queues_only_each_within_its_limit(database_u
         assert (await elsewhere.job()).state is State.AVAILABLE
         release.set()
         for handle in (*handles, tenant):
-            await handle.result(timeout=10)
+            await handle.result(timeout=30)
         assert most == 3
         assert (await elsewhere.job()).state is State.AVAILABLE
 
@@ -129,7 +130,7 @@ async def test_kinds_of_other_processes_are_left_alone_and_block_nobody(database
     plain = Quarterdeck()
     async with running(database_url, plain, concurrency=2):
         foreign = [await plain.submit("record", {"name": "not here"}) for _ in range(20)]
-        assert await (await plain.submit("quarterdeck.echo", {"a": 1})).result(timeout=10) == {"a": 1}
+        assert await (await plain.submit("quarterdeck.echo", {"a": 1})).result(timeout=30) == {"a": 1}
         jobs = [await handle.job() for handle in foreign]
         assert {(job.state, job.attempt) for job in jobs} == {(State.AVAILABLE, 0)}
     async with running(database_url, deck):
@@ -144,7 +145,7 @@ async def test_a_waiting_job_is_cancelled_at_once(database_url):
         assert (job.state, job.state_reason, job.seq) == (State.CANCELLED, None, 2)
         assert (await handle.cancel()).seq == 2
         with pytest.raises(JobCancelled):
-            await handle.result(timeout=10)
+            await handle.result(timeout=30)
         with pytest.raises(JobNotFound):
             await runtime.engine.jobs.cancel(handle.id, tenant="somebody-else")
     assert order == []
@@ -166,7 +167,7 @@ async def test_a_running_job_is_asked_to_stop_and_ends_cancelled(database_url):
         asked = await handle.cancel()
         assert (asked.state, asked.state_reason) == (State.RUNNING, Reason.CANCEL_REQUESTED)
         with pytest.raises(JobCancelled) as caught:
-            await handle.result(timeout=10)
+            await handle.result(timeout=30)
         assert caught.value.job.state_reason is Reason.CANCEL_REQUESTED
     assert saw == [True]
 
@@ -203,7 +204,7 @@ async def test_a_handler_that_still_returns_completes_in_spite_of_the_cancel(dat
     async with running(database_url, deck):
         handle = await finishes_anyway.submit()
         await handle.cancel()
-        assert await handle.result(timeout=10) == "finished"
+        assert await handle.result(timeout=30) == "finished"
         assert (await handle.job()).state is State.COMPLETED
 
 
@@ -227,7 +228,7 @@ async def test_any_other_end_after_a_cancel_is_cancelled(database_url, connectio
         assert (await handle.cancel()).state_reason is Reason.CANCEL_REQUESTED
         go.set()
         with pytest.raises(JobCancelled) as caught:
-            await handle.result(timeout=10)
+            await handle.result(timeout=30)
         assert caught.value.job.state_reason is Reason.CANCEL_REQUESTED
 
 
@@ -250,9 +251,9 @@ async def test_a_claimed_job_that_was_not_begun_is_cancelled_without_running(dat
         await eventually(lambda: _running(second))
         await second.cancel()
         release.set()
-        await first.result(timeout=10)
+        await first.result(timeout=30)
         with pytest.raises(JobCancelled):
-            await second.result(timeout=10)
+            await second.result(timeout=30)
     assert ran == ["first"]
 
 

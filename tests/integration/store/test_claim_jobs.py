@@ -129,7 +129,7 @@ async def test_a_claim_passes_over_what_another_one_has_taken(stores):
     await stores.insert(*jobs)
     async with stores.transaction() as first:
         taken = await first.claim("w1", 2)
-        rest = await asyncio.wait_for(stores.claim("w2", 4), 5)
+        rest = await asyncio.wait_for(stores.claim("w2", 4), 15)
     assert [job.id for job in taken] == [job.id for job in jobs[:2]]
     assert [job.id for job in rest] == [job.id for job in jobs[2:]]
 
@@ -157,7 +157,7 @@ async def test_a_job_that_is_cancelled_just_now_is_not_claimed(stores):
     await stores.insert(job)
     async with stores.transaction() as other:
         await other.jobs.cancel_job(job.id, "default")
-        assert await asyncio.wait_for(stores.claim("w"), 5) == []
+        assert await asyncio.wait_for(stores.claim("w"), 15) == []
     assert (await stores.row(job.id))["state"] == "cancelled"
 
 
@@ -165,5 +165,5 @@ async def test_a_job_that_was_finished_meanwhile_is_not_claimed_again(stores):
     claimed = await stores.running()
     async with stores.transaction() as other:
         await other.attempts.finish_jobs([completed(claimed)])
-        assert await asyncio.wait_for(stores.claim("w2"), 5) == []
+        assert await asyncio.wait_for(stores.claim("w2"), 15) == []
     assert await stores.claim("w2") == []

@@ -66,7 +66,7 @@ async def test_what_another_one_holds_is_passed_over_and_expires_once(stores):
     await stores.insert(job)
     async with stores.transaction() as other:
         assert len(await other.upkeep.expire_jobs(10)) == 1
-        assert await asyncio.wait_for(stores.upkeep.expire_jobs(10), 5) == []
+        assert await asyncio.wait_for(stores.upkeep.expire_jobs(10), 15) == []
     assert await stores.upkeep.expire_jobs(10) == []
     assert history(await stores.row(job.id)) == ["submitted", "discarded"]
 
@@ -77,6 +77,6 @@ async def test_a_job_that_is_claimed_just_in_time_does_not_expire(stores):
     async with stores.transaction() as other:
         (claimed,) = await other.claim("w")
         await other.execute("update quarterdeck.job set expires_at = now()")
-        assert await asyncio.wait_for(stores.upkeep.expire_jobs(10), 5) == []
+        assert await asyncio.wait_for(stores.upkeep.expire_jobs(10), 15) == []
     await stores.finish(claimed)
     assert history(await stores.row(job.id)) == ["submitted", "started", "completed"]

@@ -209,7 +209,7 @@ async def together(stores, writer, start, first: Operation, second: Operation, *
     finally:
         waits.cancel()
         await asyncio.gather(waits, return_exceptions=True)
-    answered = await asyncio.wait_for(other, 5)
+    answered = await asyncio.wait_for(other, 15)
     return await picture(stores), answer, answered
 
 

@@ -134,7 +134,8 @@ async def test_a_statement_that_somebody_cancels_passes_by_itself(stores):
 
 
 async def until_sleeping(stores):
-    await eventually(lambda: stores.fetch("select from pg_stat_activity where wait_event = 'PgSleep'"))
+    sleeping = "select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+    await eventually(lambda: stores.fetch(sleeping))
 
 
 async def test_a_statement_that_takes_too_long_passes_by_itself(stores):

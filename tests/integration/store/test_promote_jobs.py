@@ -67,7 +67,7 @@ async def test_a_promotion_passes_over_what_another_one_has_taken(stores):
     await stores.execute("update quarterdeck.job set run_at = run_at - interval '1 hour'")
     async with stores.transaction() as other:
         await other.upkeep.promote_jobs(2)
-        rest = await asyncio.wait_for(stores.upkeep.promote_jobs(4), 5)
+        rest = await asyncio.wait_for(stores.upkeep.promote_jobs(4), 15)
     assert {written.id for written in rest} == {fact.id for fact in facts[2:]}
     assert [len((await stores.row(fact.id))["timeline"].splitlines()) for fact in facts] == [2] * 4
 
@@ -87,5 +87,5 @@ async def test_a_job_that_is_cancelled_just_now_is_not_promoted(stores):
     await make_due(stores)
     async with stores.transaction() as other:
         await other.jobs.cancel_job(job.id, "default")
-        assert await asyncio.wait_for(stores.upkeep.promote_jobs(10), 5) == []
+        assert await asyncio.wait_for(stores.upkeep.promote_jobs(10), 15) == []
     assert history(await stores.row(job.id)) == ["submitted", "cancelled"]

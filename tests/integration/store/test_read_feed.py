@@ -356,7 +356,7 @@ async def test_a_statement_that_has_written_nothing_yet_is_waited_for(stores):
     """Nothing is in progress but a statement with an old snapshot."""
     store = FeedStore(stores.source)
     job = await inserted(stores)
-    slow = """with slow as materialized (select pg_sleep(0.5))
+    slow = """with slow as materialized (select pg_sleep(1.5))
         update quarterdeck.job set priority = 1 from slow where id = $1"""
     late = asyncio.create_task(stores.execute(slow, job.id))
 

@@ -38,7 +38,7 @@ async def test_a_worker_whose_beat_is_being_written_is_not_removed(stores):
     worker = await stores.register(lease=0.0)
     async with stores.transaction() as other:
         await other.execute("update quarterdeck.worker set lease_until = now() + interval '1 minute'")
-        assert await asyncio.wait_for(stores.upkeep.bury_workers(), 5) == []
+        assert await asyncio.wait_for(stores.upkeep.bury_workers(), 15) == []
     assert await stores.upkeep.bury_workers() == []
     assert [row["id"] for row in await stores.fetch("select id from quarterdeck.worker")] == [worker]
 
@@ -111,7 +111,7 @@ async def test_an_end_that_is_being_written_is_passed_over(stores):
     claimed = await stores.running("lost")
     async with stores.transaction() as other:
         await other.attempts.finish_jobs([completed(claimed)])
-        assert await asyncio.wait_for(stores.upkeep.rescue_jobs(10), 5) == []
+        assert await asyncio.wait_for(stores.upkeep.rescue_jobs(10), 15) == []
     assert (await stores.row(claimed.id))["state"] == "completed"
 
 

@@ -72,7 +72,7 @@ async def test_creating_one_waits_for_nobody_who_redeems_one_that_is_over(stores
     await tickets.create_ticket(b"old", ALL, 0.0)
     async with stores.transaction() as redeeming:
         assert await TicketStore(redeeming.source).redeem_ticket(b"old") is None
-        await asyncio.wait_for(tickets.create_ticket(b"new", ALL, 30.0), 5)
+        await asyncio.wait_for(tickets.create_ticket(b"new", ALL, 30.0), 15)
 
 
 async def test_nothing_of_a_ticket_but_its_hash_is_stored(stores):

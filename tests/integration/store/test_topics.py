@@ -211,10 +211,10 @@ async def test_pruning_waits_for_nobody_and_nobody_waits_for_it(stores, topics):
     await age(stores, KEPT_SECONDS + 1)
     async with stores.connection() as connection, connection.transaction():
         await connection.execute("select from quarterdeck.topic_message where id = 2 for update")
-        assert await asyncio.wait_for(topics.prune_messages([PLACE], 10), 5) == 2
+        assert await asyncio.wait_for(topics.prune_messages([PLACE], 10), 15) == 2
     async with stores.transaction() as pruning:
         assert await TopicStore(pruning.source).prune_messages([PLACE], 10) == 1
-        assert await asyncio.wait_for(topics.publish_messages([new(0)]), 5) == [4]
+        assert await asyncio.wait_for(topics.publish_messages([new(0)]), 15) == [4]
     assert await ids(stores) == [4]
 
 

@@ -96,7 +96,7 @@ async def test_a_lost_reply_can_leave_the_connection_open_and_silent(proxy, dire
     async with client(proxy) as connection:
         proxy.switch_on(LoseReply(statement="insert into t", ending="silence", times=1))
         with pytest.raises(TimeoutError):
-            await connection.execute(*(["insert into t values (1)"] if simple else [INSERT, 1]), timeout=0.2)
+            await connection.execute(*(["insert into t values (1)"] if simple else [INSERT, 1]), timeout=1)
         assert await stored(direct) == [1]
         async with client(proxy) as another:
             assert await another.fetchval("select 1") == 1
@@ -195,12 +195,11 @@ async def test_a_delay_holds_one_way_back(proxy, way):
         switch = proxy.switch_on(Delay(**{way: 0.15}, jitter=0.05))
         began = monotonic()
         await connection.fetchval("select 1")
-        assert 0.15 <= monotonic() - began < 1
+        assert monotonic() - began >= 0.15
         assert switch.hits == 1
         switch.off()
-        began = monotonic()
         await connection.fetchval("select 1")
-        assert monotonic() - began < 0.15
+        assert switch.hits == 1
 
 
 async def test_a_black_hole_to_the_server_swallows_what_is_sent(proxy, direct):
@@ -331,11 +330,11 @@ async def test_a_cancel_request_finds_its_statement_and_shares_the_faults_of_its
     running = "select count(*) from pg_stat_activity where query like '%pg_sleep(31)' and state = 'active'"
     async with client(proxy, "impatient") as connection:
         with pytest.raises(TimeoutError):
-            await connection.execute("select pg_sleep(31)", timeout=0.1)
+            await connection.execute("select pg_sleep(31)", timeout=1)
         assert await connection.fetchval("select 1") == 1
         proxy.switch_on(Refuse(application="impatient"))
         with suppress(TimeoutError, *GONE):
-            await connection.execute("select pg_sleep(31)", timeout=0.1)
+            await connection.execute("select pg_sleep(31)", timeout=1)
         assert await direct.fetchval(running) == 1
         await direct.execute("select pg_cancel_backend(pid) from pg_stat_activity where query like '%pg_sleep(31)'")
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from quarterdeck import JobContext, Quarterdeck, Snooze, Unavailable
-from quarterdeck.testing import Line, database_server, run_inline, workbench
+from quarterdeck.testing import Line, database_server, drain, run_inline, workbench
 from tests.support.waiting import eventually
 
 
@@ -133,10 +133,18 @@ async def test_a_failure_is_raised_with_its_traceback_unless_it_is_expected(benc
     assert [job.state for job in ended] == ["retryable", "retryable", "discarded"]
 
 
+async def test_of_attempts_that_ended_between_two_looks_the_first_to_end_comes_first(bench, monkeypatch):
+    monkeypatch.setattr(drain, "PAUSE", 0.3)
+    monkeypatch.setattr(drain, "LOOKS", 1)
+    await bench.deck.submit("wait_for", {"name": "it"})
+    ended = await bench.drain(at_once=2)
+    assert [job.kind for job in ended] == ["note", "wait_for"]
+
+
 async def test_a_handler_that_waits_for_a_job_needs_room_for_it(bench):
     await bench.deck.submit("wait_for", {"name": "late"})
-    with pytest.raises(AssertionError, match=r"not drained within 0.2 s: wait_for still runs.*drain\(at_once=2\)"):
-        await bench.drain(within=0.2)
+    with pytest.raises(AssertionError, match=r"not drained within 1 s: wait_for still runs.*drain\(at_once=2\)"):
+        await bench.drain(within=1)
     ended = await bench.drain(at_once=2)
     assert [job.kind for job in ended] == ["note"]
     handle = await bench.deck.submit("wait_for", {"name": "in time"})

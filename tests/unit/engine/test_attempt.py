@@ -49,6 +49,6 @@ async def test_a_handler_that_is_told_to_stop_has_ended_at_once(monkeypatch, ent
     if entered:
         await eventually(lambda: stage.entered)
     stage.attempt.stop(why)
-    await eventually(lambda: stage.reports, within=1)
+    await eventually(lambda: stage.reports)
     assert [type(report) for report in stage.reports] == [outcome]
     assert stage.entered is entered

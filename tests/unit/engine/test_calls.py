@@ -17,17 +17,18 @@ async def complaints():
 
 async def test_a_statement_that_fails_after_its_caller_was_told_is_no_news(monkeypatch, complaints):
     monkeypatch.setattr(calls, "CALL_TIMEOUT", 0.01)
-    over = asyncio.Event()
+    told, over = asyncio.Event(), asyncio.Event()
 
     async def statement():
         try:
-            await asyncio.sleep(0.05)
+            await told.wait()
             raise TimeoutError
         finally:
             over.set()
 
     with pytest.raises(Unavailable):
         await calls.Calls().call(statement())
+    told.set()
     await over.wait()
     await asyncio.sleep(0)
     gc.collect()
