@@ -12,14 +12,14 @@ from functools import partial
 from unittest.mock import patch
 
 from quarterdeck.cli.main import main
-from quarterdeck.engine import service
+from quarterdeck.engine import parts
 from quarterdeck.engine.reader import Reader
 from quarterdeck.store import cache, memory
 
 EVERYTHING = 2**31 - 1
 
 WAYS: dict[str, AbstractContextManager[object]] = {
-    "uncached": patch.object(service, "Reader", partial(Reader, largest=EVERYTHING)),
+    "uncached": patch.object(parts, "Reader", partial(Reader, largest=EVERYTHING)),
     "far": patch.object(cache, "Memory", partial(memory.Memory, limit=0)),
 }
 

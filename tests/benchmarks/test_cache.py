@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.cache import SIZES, Figures, document, table
 from benchmarks.cache_ways import EVERYTHING, WAYS
-from quarterdeck.engine import service
+from quarterdeck.engine import parts
 from quarterdeck.engine.reader import Reader
 from quarterdeck.store import cache
 
@@ -22,10 +22,10 @@ def test_a_result_is_json_of_about_the_size_and_the_same_each_time(size):
 
 def test_without_a_cache_every_result_is_read_with_its_job_and_far_nothing_is_kept_in_the_process():
     with WAYS["uncached"]:
-        assert service.Reader.keywords == {"largest": EVERYTHING}
+        assert parts.Reader.keywords == {"largest": EVERYTHING}
     with WAYS["far"]:
         assert cache.Memory.keywords == {"limit": 0}
-    assert service.Reader is Reader
+    assert parts.Reader is Reader
 
 
 def test_a_ratio_is_that_of_the_same_round(capsys):
