@@ -48,7 +48,7 @@ def test_every_event_is_documented():
 ENTRIES = {
     "submitted": {"state": "available"},
     "started": {"attempt": 1},
-    "updated": {"state": "available"},
+    "updated": {"state": "available", "changed": ["priority"], "priority": 1},
     "snoozed": {"attempt": 1},
     "interrupted": {"attempt": 1},
     "rescued": {"attempt": 1},
@@ -59,7 +59,7 @@ WRITTEN = {"progress": {"fraction": 0.5}, "log": {"level": "info", "message": "s
 BESIDE = {
     "job.submitted": {"available", "scheduled"},
     "job.progress": {"fraction", "message"},
-    "job.updated": {"crashes"},
+    "job.updated": {"crashes", "queue", "run_at"},
 }
 
 

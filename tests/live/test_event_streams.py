@@ -10,6 +10,7 @@ import pytest
 from quarterdeck.web import sse
 from tests.support.waiting import eventually
 
+FIELDS = ("args", "tags", "metadata", "queue", "priority", "run_at")
 NO_JOB = "0193b5c0-0000-7000-8000-000000000000"
 KEYS = {"auth": "required", "api_keys": "ada:a-secret-that-is-long-enough"}
 KEY = {"Authorization": "Bearer a-secret-that-is-long-enough"}
@@ -55,6 +56,28 @@ async def streaming(http, path, **options):
         assert response.headers["Content-Type"].startswith("text/event-stream")
         assert response.headers["Cache-Control"] == "no-store"
         yield Stream(response)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"priority": 1}, {"priority": 1}),
+        (
+            {"run_at": "2031-01-02T03:04:05.678Z", "queue": "other"},
+            {"queue": "other", "run_at": "2031-01-02T03:04:05.678Z"},
+        ),
+        ({"args": {"n": 2}, "tags": ["b"], "metadata": {"m": 2}, "priority": 5}, {}),
+    ],
+)
+async def test_a_change_by_hand_tells_what_was_changed(http, change, told):
+    before = {"tags": ["a"], "metadata": {"m": 1}, "delay": 3600}
+    job = (await http.post("/v1/jobs", json={"kind": "quarterdeck.echo", "args": {"n": 1}, **before})).json()
+    async with streaming(http, f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": "1"}) as stream:
+        assert (await http.patch(f"/v1/jobs/{job['id']}", json=change)).status_code == 200
+        number, name, data = await stream.event()
+    assert (number, name) == ("2", "job.updated")
+    changed = {"changed": [field for field in FIELDS if field in change and change[field] != job[field]]}
+    assert data["data"] == {"state": "scheduled", **changed, **told}
 
 
 async def test_a_job_from_beginning_to_end(http, gate):

@@ -48,7 +48,17 @@ with target as materialized (
     state_detail = case when t.next_state = t.state then t.state_detail end,
     expires_at = case when $5::timestamptz is not null and t.ttl is not null and t.attempted_at is null and t.state <> 'pending'
       then t.next_run_at + make_interval(secs => t.ttl) else t.expires_at end,
-    seq = t.seq + 1, timeline = t.timeline || quarterdeck.entry(t.seq + 1, 'updated', '{"state":"' || t.next_state || '"}')
+    seq = t.seq + 1, timeline = t.timeline || quarterdeck.entry(t.seq + 1, 'updated', jsonb_strip_nulls(jsonb_build_object(
+      'state', t.next_state,
+      'queue', case when t.next_queue <> t.queue then t.next_queue end,
+      'priority', case when t.next_priority <> t.priority then t.next_priority end,
+      'run_at', case when t.next_run_at <> t.run_at
+        then to_char(t.next_run_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') end,
+      -- The rest may be large, and a timeline is read and written whole.
+      'changed', array_remove(array[case when t.next_args <> t.args then 'args' end,
+        case when t.next_tags <> t.tags then 'tags' end, case when t.next_metadata <> t.metadata then 'metadata' end,
+        case when t.next_queue <> t.queue then 'queue' end, case when t.next_priority <> t.priority then 'priority' end,
+        case when t.next_run_at <> t.run_at then 'run_at' end], null)))::text)
   from judged t
   where j.id = t.id and t.verdict is null
     and (t.next_queue, t.next_args, t.next_priority, t.next_run_at, t.next_tags, t.next_metadata, t.next_state)
