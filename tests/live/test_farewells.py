@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -51,46 +51,43 @@ def too_slow(monkeypatch):
     return told
 
 
-@pytest.mark.parametrize("sends", [False, True], ids=["silent", "sending"])
-async def test_who_reads_again_after_it_was_too_slow_gets_what_was_sent_and_1013(service, too_slow, sends, monkeypatch):
-    monkeypatch.setattr("quarterdeck.web.socket.CATCH_UP_TIMEOUT", 30.0)
+@asynccontextmanager
+async def given_up(service, too_slow):
+    """The connection of a reader that was found to be too slow."""
     connection = await asyncio.to_thread(follower, service.url, topic="news")
     try:
         await eventually(lambda: service.engine.live.topics.followed == 1)
         await overwhelm(service, "news", too_slow)
+        yield connection
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("sends", [False, True], ids=["silent", "sending"])
+async def test_who_reads_again_after_it_was_too_slow_gets_what_was_sent_and_1013(service, too_slow, sends, monkeypatch):
+    monkeypatch.setattr("quarterdeck.web.socket.CATCH_UP_TIMEOUT", 30.0)
+    async with given_up(service, too_slow) as connection:
         await eventually(lambda: service.engine.live.topics.followed == 0)  # only the farewell is kept
         if sends:
             for _ in range(50):
                 await asyncio.to_thread(connection.sendall, text_frame('{"op":"pong"}'))
         await asyncio.sleep(1.5)  # longer than whoever reads gets to answer a close
         assert await asyncio.to_thread(ended, connection) == 1013
-    finally:
-        connection.close()
     await eventually(lambda: service.connections.live == 0)
 
 
 async def test_who_never_reads_again_is_cut_off(service, too_slow, monkeypatch):
     monkeypatch.setattr("quarterdeck.web.socket.CATCH_UP_TIMEOUT", 1.1)
-    connection = await asyncio.to_thread(follower, service.url, topic="news")
-    try:
-        await eventually(lambda: service.engine.live.topics.followed == 1)
-        await overwhelm(service, "news", too_slow)
+    async with given_up(service, too_slow):
         await eventually(lambda: service.connections.live == 0)
-    finally:
-        connection.close()
 
 
 async def test_who_was_too_slow_does_not_hold_up_a_stop(service, too_slow, monkeypatch):
     monkeypatch.setattr("quarterdeck.web.live.LEAVE_WITHIN", 0.1)
-    connection = await asyncio.to_thread(follower, service.url, topic="news")
-    try:
-        await eventually(lambda: service.engine.live.topics.followed == 1)
-        await overwhelm(service, "news", too_slow)
+    async with given_up(service, too_slow):
         await eventually(lambda: service.engine.live.topics.followed == 0)
         service.runtime.drain()
         await eventually(lambda: service.connections.live == 0)
-    finally:
-        connection.close()
 
 
 @pytest.mark.parametrize(("first", "code"), [('{"op":"ping"}', 4429), ("[]", 4400)], ids=["fast", "bad"])

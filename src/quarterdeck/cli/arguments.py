@@ -58,24 +58,23 @@ class _Refused(ValueError):
 
 def _json(text: str, what: str) -> Any:
     try:
-        return _decoded(text)
-    except _Refused as error:
-        raise click.UsageError(f"{what}: {error}.") from None
+        return _decoded(text, what)
     except (ValueError, RecursionError) as error:
         raise click.UsageError(f"{what} is not JSON: {error}.") from None
 
 
 def _json_or_text(text: str, what: str) -> Any:
     try:
-        return _decoded(text)
-    except _Refused as error:
-        raise click.UsageError(f"{what}: {error}.") from None
+        return _decoded(text, what)
     except (ValueError, RecursionError):
         return text
 
 
-def _decoded(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant, parse_float=_float, object_pairs_hook=_object)
+def _decoded(text: str, what: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_float, object_pairs_hook=_object)
+    except _Refused as error:
+        raise click.UsageError(f"{what}: {error}.") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

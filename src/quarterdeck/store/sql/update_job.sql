@@ -50,10 +50,9 @@ with target as materialized (
       then t.next_run_at + make_interval(secs => t.ttl) else t.expires_at end,
     seq = t.seq + 1, timeline = t.timeline || quarterdeck.entry(t.seq + 1, 'updated', jsonb_strip_nulls(jsonb_build_object(
       'state', t.next_state,
-      'queue', case when t.next_queue <> t.queue then t.next_queue end,
-      'priority', case when t.next_priority <> t.priority then t.next_priority end,
-      'run_at', case when t.next_run_at <> t.run_at
-        then to_char(t.next_run_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') end,
+      'queue', nullif(t.next_queue, t.queue),
+      'priority', nullif(t.next_priority, t.priority),
+      'run_at', to_char(nullif(t.next_run_at, t.run_at) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
       -- The rest may be large, and a timeline is read and written whole.
       'changed', array_remove(array[case when t.next_args <> t.args then 'args' end,
         case when t.next_tags <> t.tags then 'tags' end, case when t.next_metadata <> t.metadata then 'metadata' end,
